@@ -1,0 +1,1 @@
+"""Curation: ingest, scorers, selection and the report."""

@@ -1,0 +1,1 @@
+"""Scorers of the audio tier, one file each."""

@@ -1,0 +1,1 @@
+"""Scorers of the av tier, one file each."""

@@ -1,0 +1,1 @@
+"""Scorers of the video tier, one file each."""

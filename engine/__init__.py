@@ -1,0 +1,1 @@
+"""The stage contract, its two executors, the ledger, model weights and configuration."""

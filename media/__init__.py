@@ -1,0 +1,1 @@
+"""Decode, encode, resample, face crops and mel features. No policy, no Ray."""
