@@ -21,16 +21,19 @@ class Source:
         uri: local path or fsspec URL (``s3://bucket/a.mp4``).
         licence: licence of the media as the listing gives it; ``""`` is unknown.
         provenance: JSON object with the remaining listing columns, verbatim.
+        segments: where the listing holds cuts made by others, a JSON array of ``[start_s, end_s, provenance]``,
+            sorted; ``""`` means the whole file.
     """
 
     key: str
     uri: str
     licence: str = ""
     provenance: str = "{}"
+    segments: str = ""
 
     @classmethod
-    def of(cls, uri: str, licence: str = "", provenance: str = "{}") -> Source:
-        return cls(stable_hash("source", uri), uri, licence, provenance)
+    def of(cls, uri: str, licence: str = "", provenance: str = "{}", segments: str = "") -> Source:
+        return cls(stable_hash("source", uri), uri, licence, provenance, segments)
 
 
 @dataclass(frozen=True, slots=True)

@@ -160,7 +160,7 @@ def fetch(name: str) -> Path:
                 detail = getattr(error, "stderr", None) or error
                 problems.append(f"  {_describe(source)}: {str(detail).strip()[-500:]}")
                 continue
-            os.replace(partial, target)
+            partial.replace(target)
             return target
     reasons = "\n".join(problems) or "  it has no source: give a path with --set weights.<name>=FILE"
     raise WeightsError(f"could not fetch {name} ({weight.use}):\n{reasons}")
@@ -174,7 +174,9 @@ def _verify(name: str, path: Path, *, explicit: bool) -> None:
         return
     actual = file_hash(path)
     if actual != expected:
-        raise WeightsError(f"{name}: {path} has sha256 {actual}, the registry says {expected}; delete it and fetch again")
+        raise WeightsError(
+            f"{name}: {path} has sha256 {actual}, the registry says {expected}; delete it and fetch again"
+        )
 
 
 def _download(source: WeightSource, target: Path, folder: Path) -> None:
@@ -189,7 +191,17 @@ def _download(source: WeightSource, target: Path, folder: Path) -> None:
         shutil.copyfile(hf_hub_download(repository, source.file, revision=revision or None), target)
         return
     packages = (source.package,) if isinstance(source.package, str) else source.package
-    pip = [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--only-binary=:all:", "--dest", str(folder)]
+    pip = [
+        sys.executable,
+        "-m",
+        "pip",
+        "download",
+        "--quiet",
+        "--no-deps",
+        "--only-binary=:all:",
+        "--dest",
+        str(folder),
+    ]
     subprocess.run([*pip, *packages], check=True, capture_output=True, text=True)
     wheels = [zipfile.ZipFile(path) for path in sorted(folder.glob("*.whl"))]
     with target.open("wb") as out:

@@ -1,0 +1,112 @@
+"""Where tables live: a root folder, local or any fsspec URL, with writes that appear whole or not at all."""
+
+from __future__ import annotations
+
+import json
+import os
+import uuid
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import fsspec
+import pyarrow as pa
+import pyarrow.fs
+import pyarrow.parquet as pq
+
+
+class Store:
+    """Atomic files under a root folder; paths are relative, with forward slashes.
+
+    Args:
+        root: local folder or fsspec URL, ``s3://bucket/prefix`` for one.
+
+    Raises:
+        ValueError: from any method, on a path that leaves the root.
+    """
+
+    def __init__(self, root: str | Path) -> None:
+        self.root = str(root)
+        self.fs, base = fsspec.core.url_to_fs(self.root)
+        self._base = base.rstrip("/")
+        self._local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
+        self._arrow = pa.fs.PyFileSystem(pa.fs.FSSpecHandler(self.fs))
+
+    def __reduce__(self) -> tuple[type[Store], tuple[str]]:
+        return Store, (self.root,)
+
+    def path(self, name: str) -> str:
+        """Absolute path of ``name`` in the store's file system, protocol stripped."""
+        if name.startswith("/") or ".." in name.split("/"):
+            raise ValueError(f"{name!r} leaves the folder {self.root}")
+        return f"{self._base}/{name}" if name else self._base
+
+    def exists(self, name: str) -> bool:
+        return self.fs.exists(self.path(name))
+
+    def files(self, folder: str, suffix: str = ".parquet") -> list[str]:
+        """Finished files directly in ``folder``, sorted; partial ones are never listed."""
+        path = self.path(folder)
+        # A listing cache would hide what other processes wrote.
+        self.fs.invalidate_cache()
+        if not self.fs.exists(path):
+            return []
+        names = (entry.rsplit("/", 1)[-1] for entry in self.fs.ls(path, detail=False))
+        return sorted(f"{folder}/{name}" for name in names if name.endswith(suffix) and not name.startswith("."))
+
+    def folders(self, folder: str) -> list[str]:
+        path = self.path(folder)
+        self.fs.invalidate_cache()
+        if not self.fs.exists(path):
+            return []
+        entries = self.fs.ls(path, detail=True)
+        return sorted(entry["name"].rstrip("/").rsplit("/", 1)[-1] for entry in entries if entry["type"] == "directory")
+
+    def write_bytes(self, name: str, data: bytes) -> None:
+        target = self.path(name)
+        if not self._local:  # an object store shows an upload only when it is complete
+            self.fs.pipe_file(target, data)
+            return
+        final = Path(target)
+        final.parent.mkdir(parents=True, exist_ok=True)
+        partial = final.with_name(f".{final.name}.{uuid.uuid4().hex[:8]}")
+        try:
+            with partial.open("wb") as stream:
+                stream.write(data)
+                stream.flush()
+                os.fsync(stream.fileno())
+            partial.replace(final)
+        except BaseException:
+            partial.unlink(missing_ok=True)
+            raise
+
+    def read_bytes(self, name: str) -> bytes:
+        return self.fs.cat_file(self.path(name))
+
+    def write_json(self, name: str, value: Any) -> None:
+        self.write_bytes(name, json.dumps(value, indent=1, sort_keys=True).encode())
+
+    def read_json(self, name: str) -> Any:
+        return json.loads(self.read_bytes(name))
+
+    def write_table(self, name: str, table: pa.Table) -> None:
+        sink = pa.BufferOutputStream()
+        pq.write_table(table, sink, compression="zstd")
+        self.write_bytes(name, sink.getvalue().to_pybytes())
+
+    def read_table(self, names: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
+        """The named Parquet files' rows, in their order; missing columns of older files become null."""
+        tables = [
+            pq.read_table(self.path(name), filesystem=self._arrow, columns=list(columns) if columns else None)
+            for name in names
+        ]
+        return pa.concat_tables(tables, promote_options="default")
+
+    def delete(self, names: Sequence[str]) -> None:
+        for name in names:
+            self.fs.rm_file(self.path(name))
+
+    def scan(self, folder: str) -> Iterator[pa.Table]:
+        """The tables of a folder one file at a time."""
+        for name in self.files(folder):
+            yield self.read_table([name])

@@ -1,0 +1,115 @@
+"""Selection: a pure function of scores and thresholds that takes seconds and can be repeated at no cost.
+
+A clip is *dropped* when a measured score breaks a rule (all broken rules are its reasons), else *quarantined* when
+a stage that some rule reads has failed for good, else *undecided* when such a stage failed with attempts left or has
+not run, else *kept*. A gate that shut out later stages is itself such a broken rule, only looser, so a gated clip is
+dropped by the rule on the score that the gate read; where it is not, the clip stays undecided until it is scored.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import duckdb
+import pyarrow as pa
+
+from curation.thresholds import Threshold
+from engine.ledger import Ledger
+from engine.plan import final_failure
+from engine.specs import StageSpec
+
+VERDICTS = ("kept", "dropped", "undecided", "quarantined")
+
+
+def load_scores(ledger: Ledger, clips: pa.Table, specs: Sequence[StageSpec], *, scalars_only: bool = False) -> pa.Table:
+    """One row a clip: its columns, then ``<stage>.status``, ``.detail``, ``.attempts``, ``.error_kind``,
+    ``.seconds``, ``.cpu_seconds``, ``.open_seconds`` and the stage's values as ``<stage>.<column>``.
+
+    ``scalars_only`` leaves out list and struct columns. Value columns keep their descriptions as metadata.
+    """
+    fields: list[pa.Field] = list(clips.schema)
+    with duckdb.connect() as connection:
+        connection.register("clips", clips)
+        columns, joins = ["clips.*"], []
+        for spec in specs:
+            name = spec.name
+            ledger.view(connection, spec, f"s_{name}")
+            joins.append(f'LEFT JOIN "s_{name}" ON "s_{name}".key = clips.key')
+            columns.append(f'coalesce("s_{name}".error, "s_{name}".reason) AS "{name}.detail"')
+            fields.append(pa.field(f"{name}.detail", pa.string()))
+            for common, kind in _COMMON.items():
+                columns.append(f'"s_{name}".{common} AS "{name}.{common}"')
+                fields.append(pa.field(f"{name}.{common}", kind))
+            for value in spec.cls.values:
+                if scalars_only and pa.types.is_nested(value.type):
+                    continue
+                columns.append(f'"s_{name}"."{value.name}" AS "{name}.{value.name}"')
+                fields.append(value.with_name(f"{name}.{value.name}"))
+        query = f"SELECT {', '.join(columns)} FROM clips {' '.join(joins)} ORDER BY clips.key"
+        table = connection.sql(query).to_arrow_table()
+    return table.cast(pa.schema(fields))
+
+
+_COMMON = {
+    "status": pa.string(),
+    "attempts": pa.int32(),
+    "error_kind": pa.string(),
+    "seconds": pa.float64(),
+    "cpu_seconds": pa.float64(),
+    "open_seconds": pa.float64(),
+}
+
+
+def select(scores: pa.Table, rules: Sequence[Threshold], retry_budget: int) -> pa.Table:
+    """Verdicts: ``key``, ``verdict`` (one of ``VERDICTS``), ``reasons`` in the rules' order, ``pending`` stages.
+
+    ``rules`` must all read stages that are in ``scores``.
+    """
+    stages = list(dict.fromkeys(rule.stage for rule in rules))
+    with duckdb.connect() as connection:
+        connection.register("scores", scores)
+        broken = [
+            f"CASE WHEN \"{rule.stage}.status\" IN ('value', 'not_applicable') AND "
+            + rule.sql(f'"{rule.score}"')
+            + f" THEN '{rule.reason}' END"
+            for rule in rules
+        ]
+        pending = [
+            f"CASE WHEN \"{stage}.status\" IS NULL OR \"{stage}.status\" IN ('failed', 'skipped') THEN '{stage}' END"
+            for stage in stages
+        ]
+        lost = " OR ".join(_failed_for_good(stage, retry_budget) for stage in stages) or "FALSE"
+        query = f"""
+            SELECT key,
+                CASE WHEN len(reasons) > 0 THEN 'dropped' WHEN lost THEN 'quarantined'
+                     WHEN len(pending) > 0 THEN 'undecided' ELSE 'kept' END AS verdict,
+                reasons, pending
+            FROM (SELECT key, ({lost}) AS lost, {_distinct(broken)} AS reasons, {_distinct(pending)} AS pending FROM scores)
+            ORDER BY key"""
+        table = connection.sql(query).to_arrow_table()
+    return table.cast(VERDICT_SCHEMA)
+
+
+VERDICT_SCHEMA = pa.schema(
+    [
+        pa.field("key", pa.string(), nullable=False),
+        pa.field("verdict", pa.string(), nullable=False),
+        pa.field("reasons", pa.list_(pa.string())),
+        pa.field("pending", pa.list_(pa.string())),
+    ]
+)
+
+
+def _distinct(cases: Sequence[str]) -> str:
+    """SQL list of the cases' non-null strings, each once, in their order."""
+    if not cases:
+        return "CAST([] AS VARCHAR[])"
+    listed = f"list_filter([{', '.join(cases)}], lambda name: name IS NOT NULL)"
+    return f"list_filter({listed}, lambda name, i: list_position({listed}, name) = i)"
+
+
+def _failed_for_good(stage: str, retry_budget: int) -> str:
+    failure = final_failure("s", retry_budget)
+    for column in ("status", "error_kind", "attempts"):
+        failure = failure.replace(f"s.{column}", f'"{stage}.{column}"')
+    return f"COALESCE({failure}, FALSE)"

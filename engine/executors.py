@@ -1,0 +1,105 @@
+"""Two ways to run a plan with the same results: a loop in this process, or actor pools on Ray Data."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Iterator
+from typing import Any
+
+import pyarrow as pa
+
+from engine.config import ExecutorConfig
+from engine.runner import GroupRunner, RunSpec
+from engine.specs import GroupSpec
+
+
+class ClusterError(Exception):
+    """Ray cannot be reached, or the cluster can never give what the pools ask for."""
+
+
+def run_local(run: RunSpec, work: pa.Table) -> Iterator[int]:
+    """Work through the table in this process; yields how many items each finished batch held."""
+    runners = [GroupRunner(run, group) for group in run.groups]
+    size = max(group.config.batch_size for group in run.groups)
+    try:
+        for start in range(0, len(work), size):
+            batch = work.slice(start, size)
+            for runner in runners:
+                pieces = range(0, len(batch), runner._group.config.batch_size)
+                batch = pa.concat_tables(runner(batch.slice(at, runner._group.config.batch_size)) for at in pieces)
+            yield len(batch)
+    finally:
+        for runner in runners:
+            runner.close()
+
+
+def run_ray(run: RunSpec, work: pa.Table, config: ExecutorConfig) -> Iterator[int]:
+    """Stream the table through one actor pool a group.
+
+    What Ray Data is trusted with here is moving thin rows and keeping actors alive. Durability is the ledger's
+    (its own checkpoint ignores in-memory sources and loses rows of failed fan-outs), and so is retrying
+    (``max_errored_blocks`` drops whole blocks): a row that fails is an answer, never an exception.
+    """
+    import ray  # costs a second to import, which the local executor and every --help do without
+    import ray.data
+
+    connect(config)
+    context = ray.data.DataContext.get_current()
+    context.enable_progress_bars = False
+    context.print_on_execution_start = False
+    size = run.groups[0].config.batch_size
+    blocks = [work.slice(start, size).combine_chunks() for start in range(0, len(work), size)]
+    dataset = ray.data.from_arrow(blocks)
+    for group in run.groups:
+        pool = group.config.pool
+        dataset = dataset.map_batches(
+            _Actor,
+            fn_constructor_args=(run, group),
+            batch_size=group.config.batch_size,
+            batch_format="pyarrow",
+            compute=ray.data.ActorPoolStrategy(
+                min_size=pool.min_actors, max_size=pool.max_actors, max_tasks_in_flight_per_actor=2
+            ),
+            num_cpus=pool.cpus,
+            num_gpus=pool.gpus or None,
+        )
+    for batch in dataset.select_columns(["key"]).iter_batches(batch_size=None, batch_format="pyarrow"):
+        yield len(batch)
+
+
+def connect(config: ExecutorConfig) -> None:
+    """Join the configured cluster, or start one on this machine; a Ray that is already connected is used.
+
+    Raises:
+        ClusterError: no cluster answers at the address.
+    """
+    import ray
+
+    if ray.is_initialized():
+        return
+    logging.getLogger("ray").setLevel(logging.WARNING)
+    options: dict[str, Any] = {"log_to_driver": True, "logging_level": logging.WARNING, "include_dashboard": False}
+    try:
+        if config.address == "local":
+            ray.init(address="local", **options)
+        else:
+            options.pop("include_dashboard")
+            ray.init(address=config.address, **options)
+    except ConnectionError as error:
+        raise ClusterError(
+            f"no Ray cluster at {config.address!r} ({error}); start one (ray start --head), submit with ray job "
+            "submit, or run on this machine with --set executor.address=local"
+        ) from None
+
+
+class _Actor:
+    """A pool's worker: Ray Data builds one an actor."""
+
+    def __init__(self, run: RunSpec, group: GroupSpec) -> None:
+        self._runner = GroupRunner(run, group)
+
+    def __call__(self, batch: pa.Table) -> pa.Table:
+        return self._runner(batch)
+
+    def __del__(self) -> None:
+        self._runner.close()
