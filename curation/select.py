@@ -84,7 +84,10 @@ def select(scores: pa.Table, rules: Sequence[Threshold], retry_budget: int) -> p
                 CASE WHEN len(reasons) > 0 THEN 'dropped' WHEN lost THEN 'quarantined'
                      WHEN len(pending) > 0 THEN 'undecided' ELSE 'kept' END AS verdict,
                 reasons, pending
-            FROM (SELECT key, ({lost}) AS lost, {_distinct(broken)} AS reasons, {_distinct(pending)} AS pending FROM scores)
+            FROM (
+                SELECT key, ({lost}) AS lost, {_distinct(broken)} AS reasons, {_distinct(pending)} AS pending
+                FROM scores
+            )
             ORDER BY key"""
         table = connection.sql(query).to_arrow_table()
     return table.cast(VERDICT_SCHEMA)

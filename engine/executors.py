@@ -92,6 +92,18 @@ def connect(config: ExecutorConfig) -> None:
         ) from None
 
 
+def cluster_resources(config: ExecutorConfig) -> dict[str, float]:
+    """What the cluster has in all: ``CPU``, ``GPU``, ``memory``…
+
+    Raises:
+        ClusterError: no cluster answers at the address.
+    """
+    import ray
+
+    connect(config)
+    return ray.cluster_resources()
+
+
 class _Actor:
     """A pool's worker: Ray Data builds one an actor."""
 

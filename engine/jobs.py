@@ -72,7 +72,8 @@ def quarantined(ledger: Ledger, items: pa.Table, run: RunSpec, retry_budget: int
             for spec in group.stages:
                 ledger.view(connection, spec, "scores")
                 query = (
-                    f"SELECT s.key, items.{uri} AS source_uri, '{spec.name}' AS stage, s.error_kind, s.error, s.attempts "
+                    f"SELECT s.key, items.{uri} AS source_uri, '{spec.name}' AS stage, "
+                    "s.error_kind, s.error, s.attempts "
                     f"FROM scores s JOIN items USING (key) WHERE {final_failure('s', retry_budget)} ORDER BY s.key"
                 )
                 pieces.append(connection.sql(query).to_arrow_table().cast(QUARANTINE_SCHEMA))

@@ -1,0 +1,122 @@
+"""The report of a run, gathered from its tables."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import duckdb
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from corpus.storage import Store
+from curation.catalogue import tier
+from curation.config import Curation
+from curation.job import accounts, last_run, read_file, read_rows
+from curation.report import ReportInput, StageUse, Step, build
+from curation.select import VERDICT_SCHEMA, load_scores, select
+from engine.jobs import QUARANTINE_SCHEMA
+from engine.ledger import Ledger
+from engine.specs import StageSpec
+from engine.weights import lookup
+
+TIER_ORDER = ("video", "audio", "audio-video")
+
+
+def write_report(curation: Curation) -> Path:
+    """Build ``report/index.html`` and ``report/summary.json`` under the run's root; gives the page's path.
+
+    For a root on an object store, the pages are written below ``./reports`` instead.
+    """
+    return build(gather(curation), _folder(curation.config.root), gallery=curation.config.gallery)
+
+
+def gather(curation: Curation) -> ReportInput:
+    store = Store(curation.config.root)
+    ledger = Ledger(store)
+    clips = read_rows(store, "clips")
+    scores = load_scores(ledger, clips, curation.specs)
+    verdicts = read_file(store, "verdicts.parquet", VERDICT_SCHEMA)
+    with duckdb.connect() as connection:
+        connection.register("clips", clips.select(["key"]))
+        connection.register("verdicts", verdicts)
+        query = "SELECT verdict, reasons, pending FROM clips LEFT JOIN verdicts USING (key) ORDER BY key"
+        decided = connection.sql(query).to_arrow_table()
+    for name in decided.column_names:
+        scores = scores.append_column(name, decided[name])
+    books = accounts(curation)
+    quarantine = [
+        row
+        for what in ("source", "clip")
+        for row in read_file(store, f"quarantine/{what}.parquet", QUARANTINE_SCHEMA).to_pylist()
+    ]
+    return ReportInput(
+        scores=scores,
+        rules=curation.rules,
+        funnel=_funnel(curation, scores, books),
+        accounts=books,
+        quarantine=quarantine,
+        stages=[_use(ledger, spec) for spec in (curation.source_spec, *curation.specs)] + _not_run(curation),
+        run=last_run(store),
+        speech="sentences.intervals" if "sentences.intervals" in scores.column_names else None,
+    )
+
+
+def _funnel(curation: Curation, scores: pa.Table, books: tuple[Any, Any]) -> list[Step]:
+    """From the listing to what is kept; "after" a tier are the clips that no rule up to it drops or leaves open."""
+    sources, clips = books
+    outcomes = read_file(Store(curation.config.root), "outcomes.parquet", pa.schema([("outcome", pa.string())]))
+    duplicates = pc.sum(pc.equal(outcomes["outcome"], "duplicate")).as_py() or 0
+    readable = sources.rows_in - sources.quarantined - sources.undecided
+    steps = [
+        Step("listed", sources.rows_in, "sources"),
+        Step("readable", readable, "sources"),
+        Step("unique", readable - duplicates, "sources"),
+        Step("long enough", sources.kept, "sources"),
+        Step("cut", clips.rows_in),
+    ]
+    for number, name in enumerate(TIER_ORDER, 1):
+        rules = [rule for rule in curation.rules if tier(rule.stage) in TIER_ORDER[:number]]
+        verdicts = select(scores, rules, curation.config.executor.retry_budget)
+        kept = pc.sum(pc.equal(verdicts["verdict"], "kept")).as_py() or 0
+        steps.append(Step("kept" if number == len(TIER_ORDER) else f"after {name}", kept))
+    return steps
+
+
+def _use(ledger: Ledger, spec: StageSpec) -> StageUse:
+    with duckdb.connect() as connection:
+        ledger.view(connection, spec, "scores")
+        items, seconds, cpu, peak = connection.sql(
+            "SELECT count(*), sum(seconds + open_seconds), sum(cpu_seconds), max(peak_memory) FROM scores "
+            "WHERE status <> 'skipped'"
+        ).fetchall()[0]
+    return StageUse(
+        name=spec.name,
+        tier=tier(spec.name),
+        fingerprint=spec.fingerprint,
+        config=dict(spec.build().config.model_dump(mode="json")),
+        weights=[
+            {"name": name, "sha256": digest, "licence": lookup(name).licence}
+            for name, digest in spec.weight_hashes.items()
+        ],
+        seconds=seconds,
+        cpu_seconds=cpu,
+        items=items,
+        items_per_second=items / seconds if seconds else None,
+        peak_memory=peak,
+        fallback_for=spec.fallback_for,
+        not_run=False,
+    )
+
+
+def _not_run(curation: Curation) -> list[StageUse]:
+    """Stages that some threshold reads but this run has not: their rules were not applied, which the report says."""
+    replaced = set(curation.fallbacks)
+    stages = dict.fromkeys(rule.stage for rule in curation.unapplied if rule.stage not in replaced)
+    return [StageUse(name=name, tier=tier(name), not_run=True) for name in stages]
+
+
+def _folder(root: str) -> Path:
+    if "://" in root and not root.startswith("file://"):
+        return Path("reports") / root.rstrip("/").rsplit("/", 1)[-1]
+    return Path(root.removeprefix("file://")) / "report"

@@ -1,0 +1,13 @@
+"""How a group opens its items."""
+
+from __future__ import annotations
+
+from media.decode import decode_clip
+
+from corpus.clip import Clip
+from engine.stage import OpenClip
+
+
+def open_clip(clip: Clip, needs: frozenset[str]) -> OpenClip:
+    """Decode the parts of a clip that its stages need, in one pass."""
+    return OpenClip(clip, decode_clip(clip.source_uri, clip.start_s, clip.end_s, needs=needs))

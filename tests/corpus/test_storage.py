@@ -1,0 +1,72 @@
+"""Files under a root appear whole or not at all, and never outside it."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from corpus.storage import Store
+
+TABLE = pa.table({"key": ["a", "b"], "n": [1, 2]})
+
+
+@pytest.fixture(params=["local", "memory"])
+def store(request, tmp_path: Path) -> Store:
+    return Store(tmp_path / "run" if request.param == "local" else f"memory://{tmp_path.name}")
+
+
+def test_tables_come_back(store):
+    store.write_table("scores/x/part-1.parquet", TABLE)
+    store.write_table("scores/x/part-2.parquet", TABLE.append_column("more", pa.array([0.5, None])))
+    assert store.files("scores/x") == ["scores/x/part-1.parquet", "scores/x/part-2.parquet"]
+    table = store.read_table(store.files("scores/x"))
+    assert table["more"].to_pylist() == [None, None, 0.5, None]
+    assert store.folders("scores") == ["x"] and store.folders("absent") == []
+
+
+@pytest.mark.parametrize("name", ["../up", "a/../../up", "/etc/passwd"])
+def test_a_path_cannot_leave_the_root(store, name):
+    with pytest.raises(ValueError, match="leaves the folder"):
+        store.write_bytes(name, b"")
+
+
+def test_partial_files_are_not_listed(tmp_path: Path):
+    store = Store(tmp_path)
+    (tmp_path / "d").mkdir()
+    (tmp_path / "d" / ".part-1.parquet.deadbeef").write_bytes(b"half")
+    assert store.files("d") == []
+
+
+def test_a_killed_writer_leaves_the_old_file(tmp_path: Path):
+    """SIGKILL of a process that rewrites one file for ever: what stands there is always one of its versions."""
+    code = (
+        "import sys; from corpus.storage import Store; s = Store(sys.argv[1])\n"
+        "while True:\n  for letter in b'abc': s.write_bytes('f', bytes([letter]) * 3_000_000)"
+    )
+    for _ in range(3):
+        writer = subprocess.Popen([sys.executable, "-c", code, str(tmp_path)])
+        while not (tmp_path / "f").exists():
+            time.sleep(0.01)
+        time.sleep(0.05)
+        writer.kill()
+        writer.wait()
+        content = (tmp_path / "f").read_bytes()
+        assert len(content) == 3_000_000 and len(set(content)) == 1
+
+
+@pytest.mark.skipif(not Path("/dev/full").exists(), reason="needs /dev/full, the device that is always full")
+def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path, monkeypatch):
+    def full(self, *args, **kwargs):
+        return os.fdopen(os.open("/dev/full", os.O_WRONLY), "wb")
+
+    monkeypatch.setattr(Path, "open", full)
+    with pytest.raises(OSError, match="No space left"):
+        Store(tmp_path).write_bytes("f", b"x" * 100_000)
+    monkeypatch.undo()
+    assert list(tmp_path.iterdir()) == []
