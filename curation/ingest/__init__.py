@@ -1,0 +1,1 @@
+"""Ingest: list the sources, open each once, cut them into clips."""
