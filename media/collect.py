@@ -1,0 +1,162 @@
+"""Where decoded frames go: pictures to the ticks at which they are shown, samples to their place in time."""
+
+from __future__ import annotations
+
+import math
+
+import av
+import numpy as np
+from av.video.reformatter import Interpolation, VideoReformatter
+
+from media.clip import GRID_FPS
+from media.geometry import Orientation
+
+# Matroska rounds timestamps to 1 ms, and a clip's bounds may have passed through float32.
+TOLERANCE_S = 1e-3
+# Below this a difference between sample count and timestamps is rounding, not a gap.
+AUDIO_JITTER_S = 0.02
+
+_INTEGER_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
+
+
+class Pictures:
+    """Frames on the 25 fps grid and stills, converted only where a tick shows them.
+
+    Frames come in decoding order with their time from the clip's start. Each is shown until the next; of two
+    with one timestamp the later stands, and one that comes too late (time runs backwards) is not shown.
+    """
+
+    def __init__(self, duration_s: float, *, grid: bool, frame_side: int, stills: int, frame_s: float) -> None:
+        self.duration_s = duration_s
+        self.decoded = 0
+        self.first_s = math.inf
+        self.reached_s = 0.0
+        self.orientation: Orientation | None = None
+        self.frames = np.zeros((0, 0, 0, 3), np.uint8)
+        self.stills: list[np.ndarray] = []
+        ticks = math.ceil(round(duration_s * GRID_FPS, 6)) if grid else 0
+        self._ticks = np.arange(ticks) / GRID_FPS
+        self.still_times_s = (np.arange(stills) + 0.5) / max(stills, 1) * duration_s
+        self.frame_index = np.zeros(ticks, np.int64)
+        self._tick = 0
+        self._side = frame_side
+        self._frame_s = frame_s
+        self._shown: av.VideoFrame | None = None
+        self._shown_s = -math.inf
+        self._beyond = 0
+        self._small, self._full = VideoReformatter(), VideoReformatter()
+
+    @property
+    def done(self) -> bool:
+        """Two frames lay beyond the end: one alone may be a damaged timestamp."""
+        return self._beyond >= 2
+
+    def add(self, frame: av.VideoFrame, time_s: float, pixel_aspect: av.Fraction | None) -> None:
+        self.decoded += 1
+        if self.orientation is None:
+            self.orientation = Orientation.of(frame, pixel_aspect)
+        if time_s >= self.duration_s - TOLERANCE_S:
+            self._beyond += 1
+            if self.done:
+                self._show_until(math.inf)
+                self.reached_s = self.duration_s
+            return
+        if time_s < self._shown_s:
+            return
+        if time_s > self._shown_s:
+            self._show_until(time_s)
+        self._shown, self._shown_s = frame, time_s
+        self.first_s = min(self.first_s, time_s)
+        length = float(frame.duration * frame.time_base) if frame.duration else self._frame_s
+        self.reached_s = max(self.reached_s, time_s + length)
+
+    def finish(self) -> None:
+        """The last frame stays until the end."""
+        self._show_until(math.inf)
+        if self._tick:
+            self.frame_index -= self.frame_index[0]
+
+    def _show_until(self, time_s: float) -> None:
+        """The frame on screen takes all open ticks before ``time_s``."""
+        if self._shown is None:
+            return
+        end = int(np.searchsorted(self._ticks, time_s - TOLERANCE_S))
+        if end > self._tick:
+            picture = self._picture(self._small, self._orientation_size(self._side))
+            if not len(self.frames):
+                self.frames = np.empty((len(self._ticks), *picture.shape), np.uint8)
+            self.frames[self._tick : end] = picture
+            self.frame_index[self._tick : end] = self.decoded
+            self._tick = end
+        while len(self.stills) < len(self.still_times_s) and (
+            self.still_times_s[len(self.stills)] < time_s - TOLERANCE_S
+        ):
+            picture = self._picture(self._full, self._orientation_size(1 << 30))
+            self.stills.append(np.ascontiguousarray(picture))
+
+    def _orientation_size(self, side: int) -> tuple[int, int]:
+        assert self.orientation is not None
+        return self.orientation.fitted(side)
+
+    def _picture(self, reformatter: VideoReformatter, size: tuple[int, int]) -> np.ndarray:
+        assert self._shown is not None and self.orientation is not None
+        rgb = reformatter.reformat(self._shown, *size, format="rgb24", interpolation=Interpolation.BILINEAR, threads=1)
+        plane = rgb.planes[0]
+        rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
+        return self.orientation.apply(rows[:, : 3 * plane.width].reshape(plane.height, plane.width, 3))
+
+
+class Samples:
+    """Audio frames on one buffer whose sample 0 is the clip's start; where nothing was heard there is silence."""
+
+    def __init__(self, duration_s: float, rate: int, channels: int, layout: str) -> None:
+        self.duration_s = duration_s
+        self.done = False
+        self._set(rate, channels, layout)
+        self._heard = False
+        self._resampler: av.AudioResampler | None = None
+
+    def _set(self, rate: int, channels: int, layout: str) -> None:
+        self.rate, self.layout = rate, layout
+        self.audio = np.zeros((channels, round(self.duration_s * rate)), np.float32)
+        self._next = 0
+
+    def add(self, frame: av.AudioFrame, time_s: float | None) -> None:
+        """``time_s`` from the clip's start; None where the frame has no timestamp and follows the last."""
+        if not self._heard:  # the header may be wrong about rate and layout (HE-AAC)
+            self._heard = True
+            self._set(frame.sample_rate, frame.layout.nb_channels, frame.layout.name)
+        for part in self._alike(frame):
+            samples = to_float(part)
+            if time_s is not None:
+                at = round(time_s * self.rate)
+                if abs(at - self._next) > AUDIO_JITTER_S * self.rate or self._next == 0:
+                    self._next = at
+            self._place(samples)
+            time_s = None
+        self.done = self._next >= self.audio.shape[1]
+
+    def _alike(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
+        """The frame in the rate and layout of the first."""
+        if frame.sample_rate == self.rate and frame.layout.nb_channels == len(self.audio):
+            return [frame]
+        resampler = av.AudioResampler(format="fltp", layout=self.layout, rate=self.rate)
+        return [*resampler.resample(frame), *resampler.resample(None)]
+
+    def _place(self, samples: np.ndarray) -> None:
+        start, self._next = self._next, self._next + samples.shape[1]
+        low, high = max(start, 0), min(self._next, self.audio.shape[1])
+        if low < high:
+            self.audio[:, low:high] = samples[:, low - start : high - start]
+
+
+def to_float(frame: av.AudioFrame) -> np.ndarray:
+    """float32 ``[channels, n]`` in −1…1 of a frame in any sample format."""
+    array = frame.to_ndarray()
+    if not frame.format.is_planar:
+        array = array.reshape(-1, frame.layout.nb_channels).T
+    kind = frame.format.name.removesuffix("p")
+    if kind == "u8":
+        array = array.astype(np.float32) - 128
+    array = array.astype(np.float32)
+    return array / np.float32(_INTEGER_SCALE[kind]) if kind in _INTEGER_SCALE else array

@@ -1,0 +1,190 @@
+"""Decode one clip in one pass over its packets, for all that need it."""
+
+from __future__ import annotations
+
+import itertools
+import time
+from collections.abc import Iterator
+
+import av
+
+from media.clip import SPEECH_RATE, ClipMedia, MediaError
+from media.collect import TOLERANCE_S, Pictures, Samples
+from media.open import MAX_PIXELS, OpenMedia, open_media, why
+from media.resample import to_mono
+
+# Muxers may write a stream up to about a second ahead of the other.
+INTERLEAVE_S = 2.0
+SEEK_BACK_S = (0.0, 1.0, 10.0)
+COMPLETE = 0.9
+
+
+def decode_clip(
+    uri: str,
+    start_s: float,
+    end_s: float,
+    *,
+    needs: frozenset[str],
+    frame_side: int = 640,
+    stills: int = 6,
+    threads: int = 1,
+) -> ClipMedia:
+    """What ``needs`` names of the clip, in one pass: seek to the keyframe before it, demux and decode once.
+
+    Everything is placed by its timestamps on the presentation clock, whose zero is the earliest video
+    timestamp: frame *k* is what a player shows at ``start_s + k / 25``, audio sample *n* what it plays at
+    ``start_s + n / rate``. Pictures are as displayed: rotation, mirroring and non-square pixels are applied.
+
+    Args:
+        uri: local path or fsspec URL.
+        start_s, end_s: the interval, in seconds.
+        needs: of ``"frames"``, ``"stills"``, ``"audio"``.
+        frame_side: longest side of ``frames`` in pixels; smaller sources are not enlarged.
+        stills: how many full-size pictures.
+        threads: of the video decoder.
+
+    Raises:
+        MediaError: the file is at fault, or less than 90 % of the interval can be decoded.
+        OSError: the storage failed.
+    """
+    if not 0 <= start_s < end_s:
+        raise MediaError(f"{uri!r}: there is no clip from {start_s:g} to {end_s:g} s")
+    began = time.perf_counter()
+    with open_media(uri) as media:
+        run = _Pass(media, uri, start_s, end_s, needs)
+        if needs & {"frames", "stills"}:
+            run.pictures = Pictures(
+                run.duration_s,
+                grid="frames" in needs,
+                frame_side=frame_side,
+                stills=stills if "stills" in needs else 0,
+                frame_s=run.frame_s,
+            )
+        media.video.codec_context.thread_count = threads
+        media.video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        try:
+            run.decode()
+        except av.FFmpegError as error:
+            raise MediaError(f"{uri!r}: cannot be decoded: {why(error)}") from error
+        clip = run.result()
+        clip.bytes_read = media.file.bytes_read
+    clip.decode_seconds = time.perf_counter() - began
+    return clip
+
+
+class _Pass:
+    """State of one pass: what collects pictures and samples, and what went wrong."""
+
+    def __init__(self, media: OpenMedia, uri: str, start_s: float, end_s: float, needs: frozenset[str]) -> None:
+        self.media, self.uri, self.start_s, self.duration_s = media, uri, start_s, end_s - start_s
+        rate = media.video.average_rate or media.video.guessed_rate
+        self.fps = float(rate) if rate else 0.0
+        self.frame_s = 1 / self.fps if self.fps else 0.0
+        self.pictures: Pictures | None = None
+        self.samples: Samples | None = None
+        if "audio" in needs and media.audio is not None:
+            context = media.audio.codec_context
+            channels = max(context.layout.nb_channels, 1)
+            self.samples = Samples(self.duration_s, context.sample_rate, channels, context.layout.name)
+        self.video_passed = False
+        self.video_bytes = 0
+        self.next_s = 0.0
+        self.packets = {"video": 0, "audio": 0}
+        self.failed = {"video": 0, "audio": 0}
+        self.reason = ""
+
+    def decode(self) -> None:
+        for packet in self._packets():
+            if packet.stream is self.media.video:
+                self._take_video(packet)
+            elif self.samples is not None and not self.samples.done:
+                self._take_audio(packet)
+            pictures_done = self.video_passed if self.pictures is None else self.pictures.done
+            if pictures_done and (self.samples is None or self.samples.done or self.video_passed):
+                break
+        if self.pictures is not None:
+            self.pictures.finish()
+        for kind, failed in self.failed.items():
+            if failed > (1 - COMPLETE) * self.packets[kind]:
+                raise MediaError(
+                    f"{self.uri!r}: {failed} of the clip's {self.packets[kind]} {kind} packets cannot be decoded"
+                    f" ({self.reason})"
+                )
+
+    def result(self) -> ClipMedia:
+        clip = ClipMedia(self.duration_s, fps=self.fps, audio_delay_s=self.media.audio_delay_s)
+        clip.video_bytes = self.video_bytes
+        if self.samples is not None:
+            clip.audio, clip.audio_rate = self.samples.audio, self.samples.rate
+            clip.speech = to_mono(clip.audio, clip.audio_rate, self.samples.layout, SPEECH_RATE)
+        if (pictures := self.pictures) is not None:
+            covered_s = pictures.reached_s - max(pictures.first_s, 0.0)
+            if pictures.orientation is None or covered_s < COMPLETE * self.duration_s - TOLERANCE_S:
+                raise MediaError(
+                    f"{self.uri!r}: only {max(covered_s, 0.0):.2f} of the clip's {self.duration_s:.2f} s of video"
+                    f" can be decoded{f' ({self.reason})' if self.reason else ''}"
+                )
+            clip.width, clip.height = pictures.orientation.shown
+            clip.frames, clip.frame_index = pictures.frames, pictures.frame_index
+            clip.stills, clip.still_times_s = pictures.stills, pictures.still_times_s
+            clip.decoded_frames = pictures.decoded
+        return clip
+
+    def _packets(self) -> Iterator[av.Packet]:
+        """Packets from the last keyframe that is not after the clip's start, video and audio as they lie."""
+        media = self.media
+        streams = [media.video] if self.samples is None else [media.video, media.audio]
+        for back_s in SEEK_BACK_S:
+            target_s = self.start_s - back_s
+            if target_s <= 0:
+                break
+            media.container.seek(round((media.origin_s + target_s) / media.video.time_base), stream=media.video)
+            packets = media.container.demux(streams)
+            head = []
+            for packet in packets:
+                head.append(packet)
+                if packet.stream is media.video:
+                    break
+            time_s = self._time(head[-1]) if head else None
+            if time_s is not None and time_s <= TOLERANCE_S:
+                return itertools.chain(head, packets)
+        if self.start_s > 0:
+            media.container.seek(media.video.start_time or 0, stream=media.video)
+        return media.container.demux(streams)
+
+    def _time(self, timed: av.Packet | av.VideoFrame | av.AudioFrame) -> float | None:
+        """Seconds from the clip's start; None without any timestamp."""
+        stamp = timed.pts if timed.pts is not None else timed.dts
+        if stamp is None or timed.time_base is None:
+            return None
+        return float(stamp * timed.time_base) - self.media.origin_s - self.start_s
+
+    def _take_video(self, packet: av.Packet) -> None:
+        time_s = self._time(packet)
+        if time_s is not None and 0 <= time_s < self.duration_s:
+            self.video_bytes += packet.size
+        if packet.dts is not None:
+            passed_s = float(packet.dts * packet.time_base) - self.media.origin_s - self.start_s
+            limit_s = self.duration_s + (INTERLEAVE_S if self.samples is not None else 0.0)
+            self.video_passed = passed_s >= limit_s
+        if self.pictures is None or self.pictures.done:
+            return
+        for frame in self._decoded(packet, "video"):
+            time_s = self._time(frame)
+            time_s = self.next_s if time_s is None else time_s
+            self.next_s = time_s + self.frame_s
+            self.pictures.add(frame, time_s, self.media.video.sample_aspect_ratio)
+
+    def _take_audio(self, packet: av.Packet) -> None:
+        for frame in self._decoded(packet, "audio"):
+            self.samples.add(frame, self._time(frame))
+
+    def _decoded(self, packet: av.Packet, kind: str) -> list[av.VideoFrame] | list[av.AudioFrame]:
+        """The packet's frames; a damaged packet costs itself only."""
+        self.packets[kind] += packet.size > 0
+        try:
+            return packet.decode()
+        except av.FFmpegError as error:
+            self.failed[kind] += packet.size > 0
+            self.reason = why(error)
+            return []

@@ -1,0 +1,160 @@
+"""Open a local path or an fsspec URL as a PyAV container, with the limits that untrusted files need."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import BinaryIO
+from urllib.parse import unquote, urlsplit
+
+import av
+import fsspec
+from av.audio.stream import AudioStream
+from av.container import InputContainer
+from av.stream import Disposition
+from av.video.stream import VideoStream
+
+from media.clip import MediaError
+
+MAX_PIXELS = 8192 * 8192
+BUFFER_BYTES = 1 << 16
+REMOTE_BLOCK_BYTES = 1 << 20
+
+# Only self-contained formats: a playlist named .mp4 could make the demuxer open other files and addresses.
+CONTAINERS = (
+    *("mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "flv", "asf", "ogg", "mxf", "nut", "ivf", "gif"),
+    *("h264", "hevc", "obu", "m4v", "rm", "dv", "wav", "mp3", "aac", "flac"),
+)
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)")
+
+
+class CountingFile:
+    """A binary file for the demuxer that counts the bytes given out (for a cached remote file, those fetched)."""
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._file = file
+        self._given = 0
+        self.seek, self.tell = file.seek, file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._file.read(size)
+        self._given += len(data)
+        return data
+
+    @property
+    def bytes_read(self) -> int:
+        fetched = getattr(getattr(self._file, "cache", None), "total_requested_bytes", 0)
+        return fetched or self._given
+
+
+@dataclass(slots=True)
+class OpenMedia:
+    """An open file with the streams that are used.
+
+    Attributes:
+        container: PyAV container, at its start.
+        video: preferred video stream; cover art is not one.
+        audio: preferred audio stream, or None.
+        file: what is read from; ``file.bytes_read`` grows with use.
+        size_bytes: size of the file.
+        origin_s: earliest video timestamp in seconds on the container's clock, the zero of ours.
+    """
+
+    container: InputContainer
+    video: VideoStream
+    audio: AudioStream | None
+    file: CountingFile
+    size_bytes: int
+    origin_s: float
+
+    @property
+    def audio_delay_s(self) -> float:
+        """How much later than the video the audio begins; 0 without audio or where the header does not say."""
+        if self.audio is None or self.audio.start_time is None or self.audio.time_base is None:
+            return 0.0
+        return float(self.audio.start_time * self.audio.time_base) - self.origin_s
+
+
+def is_url(uri: str) -> bool:
+    return bool(_URL.match(uri))
+
+
+def open_bytes(uri: str) -> BinaryIO:
+    """The file's bytes, seekable.
+
+    Raises:
+        MediaError: there is no such file, it is a folder, or (on this machine) it may not be read.
+        OSError: the storage failed, which another attempt may not see.
+    """
+    try:
+        if uri.startswith("file://"):
+            return Path(unquote(urlsplit(uri).path)).open("rb")
+        if not is_url(uri):
+            return Path(uri).open("rb")
+        return fsspec.open(uri, "rb", block_size=REMOTE_BLOCK_BYTES, cache_type="readahead").open()
+    except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
+        raise MediaError(f"{uri!r}: no such file") from error
+    except PermissionError as error:
+        if is_url(uri):
+            raise
+        raise MediaError(f"{uri!r}: may not be read (permission denied)") from error
+    except ValueError as error:
+        raise MediaError(f"{uri!r}: not a path or URL that can be opened ({error})") from error
+
+
+@contextmanager
+def open_media(uri: str) -> Iterator[OpenMedia]:
+    """Open ``uri`` for demuxing and close all of it afterwards.
+
+    Raises:
+        MediaError: missing, unreadable or empty file, not a media file, no video stream, or a picture in the
+            header of more than ``MAX_PIXELS`` pixels.
+        OSError: the storage failed.
+    """
+    with open_bytes(uri) as raw:
+        size = raw.seek(0, 2)
+        raw.seek(0)
+        if size == 0:
+            raise MediaError(f"{uri!r}: the file is empty")
+        file = CountingFile(raw)
+        options = {"format_whitelist": ",".join(CONTAINERS), "max_pixels": str(MAX_PIXELS)}
+        try:
+            container = av.open(file, options=options, buffer_size=BUFFER_BYTES, metadata_errors="replace")
+        except av.FFmpegError as error:
+            raise MediaError(f"{uri!r}: not a readable media file: {why(error)}") from error
+        try:
+            yield _with_streams(uri, container, file, size)
+        finally:
+            container.close()
+
+
+def why(error: av.FFmpegError) -> str:
+    """The reason that the demuxer or decoder gave."""
+    return f"{error.strerror} ({error.log[2].strip()})" if error.log else str(error.strerror)
+
+
+def _with_streams(uri: str, container: InputContainer, file: CountingFile, size: int) -> OpenMedia:
+    videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
+    if not videos:
+        held = ", ".join(sorted({s.type for s in container.streams})) or "nothing"
+        raise MediaError(f"{uri!r}: no video stream (the file holds: {held})")
+    video = container.streams.best("video")
+    video = video if video in videos else videos[0]
+    context = video.codec_context
+    if context is None:
+        raise MediaError(f"{uri!r}: no decoder for its video stream")
+    if context.width <= 0 or context.height <= 0:
+        raise MediaError(f"{uri!r}: the header gives no picture size")
+    if context.width * context.height > MAX_PIXELS:
+        raise MediaError(
+            f"{uri!r}: the header says {context.width}×{context.height} pixels, more than the limit of {MAX_PIXELS}"
+        )
+    audio = container.streams.best("audio")
+    if audio is not None and (audio.codec_context is None or not audio.codec_context.sample_rate):
+        audio = None
+    start = video.start_time if video.start_time is not None else 0
+    return OpenMedia(container, video, audio, file, size, float(start * video.time_base))
