@@ -1,0 +1,141 @@
+"""The stage that opens every source once: what the file is, the hash of its bytes, and where its shots are."""
+
+from __future__ import annotations
+
+import hashlib
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import av
+import numpy as np
+import pyarrow as pa
+from av.video.reformatter import VideoReformatter
+
+from corpus.clip import Source
+from curation.ingest.shots import ContentDetector, Detector, ShotConfig, TransNetDetector, find_shots
+from curation.ingest.transnet import HEIGHT, WIDTH, load_transnet
+from engine.stage import INTERVALS, Failed, Outcome, Resources, Stage, Value, field
+from media.clip import MediaError
+from media.open import is_remote, open_bytes, open_media
+from media.probe import content_hash, probe, start_of, video_stream
+
+
+class SourceStage(Stage[Source]):
+    """Probes, hashes and splits into shots; a file that is no video, or cannot be decoded, is a failure."""
+
+    name = "source"
+    version = "1"
+    Config = ShotConfig
+    config: ShotConfig
+    resources = Resources(cpus=1.0, memory=1 << 30)
+    values = pa.schema(
+        [
+            field("content", pa.string(), "sha256 of the file's bytes"),
+            field("size_bytes", pa.int64(), "size of the file, bytes"),
+            field("duration_s", pa.float64(), "first frame to end of the last, s"),
+            field("width", pa.int32(), "displayed width, rotation applied, pixels"),
+            field("height", pa.int32(), "displayed height, rotation applied, pixels"),
+            field("rotation", pa.int32(), "clockwise turn by a player, one of 0, 90, 180, 270 degrees"),
+            field("pixel_format", pa.string(), "FFmpeg's name of the pixel format"),
+            field("bit_depth", pa.int32(), "bits per component, 8 or more"),
+            field("video_codec", pa.string(), "FFmpeg's name of the video decoder"),
+            field("fps", pa.float64(), "frames divided by duration, 1/s"),
+            field("variable_rate", pa.bool_(), "frames come at uneven distances"),
+            field("audio_tracks", pa.int32(), "number of audio streams, 0 or more"),
+            field("audio_codec", pa.string(), "FFmpeg's name of the first audio decoder, empty without audio"),
+            field("audio_rate", pa.int32(), "sampling rate of the first audio stream, Hz, 0 without audio"),
+            field("audio_channels", pa.int32(), "channels of the first audio stream, 0 without audio"),
+            field("audio_delay_s", pa.float64(), "start of the audio minus start of the video, s, 0 without audio"),
+            field("shots", INTERVALS, "uncut stretches in order, s on the video's clock from its first frame"),
+        ]
+    )
+
+    def weights(self) -> tuple[str, ...]:
+        return ("transnetv2",) if self.config.backend == "transnetv2" else ()
+
+    def setup(self, weights: Mapping[str, Path]) -> None:
+        self._detector: Detector
+        if self.config.backend == "transnetv2":
+            self._detector = TransNetDetector(load_transnet(weights["transnetv2"]), self.config)
+        else:
+            self._detector = ContentDetector(self.config)
+
+    def score(self, items: Sequence[Source]) -> list[Outcome]:
+        return [self._measure(item.uri) for item in items]
+
+    def _measure(self, uri: str) -> Outcome:
+        try:
+            with local_copy(uri) as (path, content):
+                info = probe(path)
+                shots = find_shots(small_pictures(path), self._detector, self.config.threshold, info.duration_s)
+                if not shots:
+                    return Failed("media", f"{path!r}: no frame can be decoded".replace(path, uri))
+                return Value({**asdict(info), "content": content, "shots": shots})
+        except MediaError as error:
+            return Failed("media", str(error))
+        except OSError as error:
+            return Failed("io", f"{uri!r}: {error}")
+
+
+@contextmanager
+def local_copy(uri: str) -> Iterator[tuple[str, str]]:
+    """A local path with the bytes of ``uri`` and their sha256; a remote file crosses the network once.
+
+    Raises:
+        MediaError: from the body, with ``uri`` for the path of the copy.
+        OSError: the file is missing or cannot be read, or there is no room for its copy.
+    """
+    if not is_remote(uri):
+        yield uri, content_hash(uri)
+        return
+    with tempfile.TemporaryDirectory(prefix="source-") as folder:
+        path = str(Path(folder) / f"copy{PurePosixPath(uri).suffix[:8]}")
+        try:
+            with open_bytes(uri) as stream, Path(path).open("wb") as out:
+                shutil.copyfileobj(stream, out, 1 << 20)
+        except OSError:
+            raise
+        except Exception as error:
+            # Object stores have error types of their own (no credentials, no such endpoint).
+            raise OSError(f"{type(error).__name__}: {error}") from error
+        with Path(path).open("rb") as copy:
+            content = hashlib.file_digest(copy, "sha256").hexdigest()
+        try:
+            yield path, content
+        except MediaError as error:
+            raise MediaError(str(error).replace(path, uri)) from error
+
+
+def small_pictures(uri: str) -> Iterator[tuple[float, np.ndarray]]:
+    """Time in seconds from the video's start and uint8 RGB ``[27, 48, 3]`` of every frame that can be decoded."""
+    with open_media(uri) as container:
+        stream = video_stream(container, uri)
+        origin, latest = start_of(stream), -np.inf
+        reformatter = VideoReformatter()
+        for packet in _packets(container, stream):
+            try:
+                frames = packet.decode()
+            except av.error.FFmpegError:
+                continue  # a damaged packet costs its frames alone
+            for frame in frames:
+                if frame.pts is None or frame.is_corrupt:
+                    continue
+                moment = float(frame.pts * frame.time_base) - origin
+                if moment <= latest:
+                    continue  # a timestamp that goes back is never shown
+                latest = moment
+                small = reformatter.reformat(frame, WIDTH, HEIGHT, "rgb24", interpolation="AREA")
+                yield moment, small.to_ndarray()
+
+
+def _packets(container: Any, stream: Any) -> Iterator[av.Packet]:
+    """Packets up to where the file breaks off."""
+    try:
+        yield from container.demux(stream)
+    except av.error.FFmpegError:
+        return
