@@ -15,6 +15,7 @@ from curation.config import Curation
 from curation.job import accounts, last_run, read_file, read_rows
 from curation.report import ReportInput, StageUse, Step, build
 from curation.select import VERDICT_SCHEMA, load_scores, select
+from engine.isolate import isolated
 from engine.jobs import QUARANTINE_SCHEMA
 from engine.ledger import Ledger
 from engine.specs import StageSpec
@@ -23,12 +24,13 @@ from engine.weights import lookup
 TIER_ORDER = ("video", "audio", "audio-video")
 
 
-def write_report(curation: Curation) -> Path:
+def write_report(curation: Curation, content: ReportInput | None = None) -> Path:
     """Build ``report/index.html`` and ``report/summary.json`` under the run's root; gives the page's path.
 
     For a root on an object store, the pages are written below ``./reports`` instead.
     """
-    return build(gather(curation), _folder(curation.config.root), gallery=curation.config.gallery)
+    content = content if content is not None else gather(curation)
+    return build(content, _folder(curation.config.root), clips=curation.config.gallery, run=isolated)
 
 
 def gather(curation: Curation) -> ReportInput:
