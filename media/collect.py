@@ -16,6 +16,9 @@ TOLERANCE_S = 1e-3
 # Below this a difference between sample count and timestamps is rounding, not a gap.
 AUDIO_JITTER_S = 0.02
 
+# PyAV 18 counts the planes of a frame by looking for an end mark that FFmpeg does not set from the eighth on.
+PLANE_LIMIT = 8
+
 _INTEGER_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
 
 
@@ -107,41 +110,47 @@ class Pictures:
 
 
 class Samples:
-    """Audio frames on one buffer whose sample 0 is the clip's start; where nothing was heard there is silence."""
+    """Audio frames on one buffer whose sample 0 is the clip's start; where nothing was heard there is silence.
+
+    A stream that changes its rate or layout is converted to those it had first.
+    """
 
     def __init__(self, duration_s: float, rate: int, channels: int, layout: str) -> None:
         self.duration_s = duration_s
         self.done = False
-        self._set(rate, channels, layout)
         self._heard = False
         self._resampler: av.AudioResampler | None = None
+        self._resampled: tuple[int, str, str] | None = None
+        self._begin(rate, channels, layout)
 
-    def _set(self, rate: int, channels: int, layout: str) -> None:
+    def _begin(self, rate: int, channels: int, layout: str) -> None:
         self.rate, self.layout = rate, layout
         self.audio = np.zeros((channels, round(self.duration_s * rate)), np.float32)
-        self._next = 0
+        self._next: int | None = None
 
     def add(self, frame: av.AudioFrame, time_s: float | None) -> None:
         """``time_s`` from the clip's start; None where the frame has no timestamp and follows the last."""
-        if not self._heard:  # the header may be wrong about rate and layout (HE-AAC)
+        if not self._heard:  # the header may be wrong about rate and layout, as with HE-AAC
             self._heard = True
-            self._set(frame.sample_rate, frame.layout.nb_channels, frame.layout.name)
+            self._begin(frame.sample_rate, frame.layout.nb_channels, frame.layout.name)
+        at = None if time_s is None else round(time_s * self.rate)
+        if self._next is None or (at is not None and abs(at - self._next) > AUDIO_JITTER_S * self.rate):
+            self._next = at or 0
         for part in self._alike(frame):
-            samples = to_float(part)
-            if time_s is not None:
-                at = round(time_s * self.rate)
-                if abs(at - self._next) > AUDIO_JITTER_S * self.rate or self._next == 0:
-                    self._next = at
-            self._place(samples)
-            time_s = None
+            self._place(to_float(part))
         self.done = self._next >= self.audio.shape[1]
 
     def _alike(self, frame: av.AudioFrame) -> list[av.AudioFrame]:
-        """The frame in the rate and layout of the first."""
-        if frame.sample_rate == self.rate and frame.layout.nb_channels == len(self.audio):
+        """The frame in the first one's rate and layout, readable as an array."""
+        channels = frame.layout.nb_channels
+        alike = frame.sample_rate == self.rate and channels == len(self.audio)
+        if alike and not (frame.format.is_planar and channels >= PLANE_LIMIT):
             return [frame]
-        resampler = av.AudioResampler(format="fltp", layout=self.layout, rate=self.rate)
-        return [*resampler.resample(frame), *resampler.resample(None)]
+        source = (frame.sample_rate, frame.layout.name, frame.format.name)
+        if self._resampled != source:
+            self._resampler = av.AudioResampler(format="flt", layout=self.layout, rate=self.rate)
+            self._resampled = source
+        return self._resampler.resample(frame)
 
     def _place(self, samples: np.ndarray) -> None:
         start, self._next = self._next, self._next + samples.shape[1]
@@ -156,7 +165,7 @@ def to_float(frame: av.AudioFrame) -> np.ndarray:
     if not frame.format.is_planar:
         array = array.reshape(-1, frame.layout.nb_channels).T
     kind = frame.format.name.removesuffix("p")
-    if kind == "u8":
-        array = array.astype(np.float32) - 128
     array = array.astype(np.float32)
+    if kind == "u8":
+        array -= 128
     return array / np.float32(_INTEGER_SCALE[kind]) if kind in _INTEGER_SCALE else array

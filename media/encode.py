@@ -14,7 +14,7 @@ from pathlib import Path
 import av
 import numpy as np
 
-from media.resample import resample
+from media.resample import packed_frame, resample
 
 ENCODERS = {"h264": "libx264", "hevc": "libx265"}
 AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
@@ -114,9 +114,9 @@ class _AudioTrack:
 
     def _write(self, end: int) -> None:
         for start in range(self._next, end, AUDIO_BLOCK):
-            block = np.ascontiguousarray(self._samples[:, start : min(start + AUDIO_BLOCK, end)])
-            frame = av.AudioFrame.from_ndarray(block, format="fltp", layout=self._layout)
-            frame.sample_rate, frame.pts, frame.time_base = self._rate, start + self._offset, Fraction(1, self._rate)
+            block = self._samples[:, start : min(start + AUDIO_BLOCK, end)]
+            frame = packed_frame(block, self._rate, self._layout)
+            frame.pts, frame.time_base = start + self._offset, Fraction(1, self._rate)
             self._out.mux(self._stream.encode(frame))
             self._next = start + block.shape[1]
 

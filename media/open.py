@@ -23,10 +23,11 @@ MAX_PIXELS = 8192 * 8192
 BUFFER_BYTES = 1 << 16
 REMOTE_BLOCK_BYTES = 1 << 20
 
-# Only self-contained formats: a playlist named .mp4 could make the demuxer open other files and addresses.
+# Only self-contained formats that keep time: a playlist named .mp4 could make the demuxer open other files and
+# addresses. The audio formats are here to be refused by name.
 CONTAINERS = (
-    *("mov", "matroska", "avi", "mpegts", "mpeg", "mpegvideo", "flv", "asf", "ogg", "mxf", "nut", "ivf", "gif"),
-    *("h264", "hevc", "obu", "m4v", "rm", "dv", "wav", "mp3", "aac", "flac"),
+    *("mov", "matroska", "avi", "mpegts", "mpeg", "flv", "asf", "ogg", "mxf", "nut", "ivf", "gif", "rm", "dv"),
+    *("wav", "mp3", "aac", "flac"),
 )
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)")
@@ -124,8 +125,9 @@ def open_media(uri: str) -> Iterator[OpenMedia]:
         options = {"format_whitelist": ",".join(CONTAINERS), "max_pixels": str(MAX_PIXELS)}
         try:
             container = av.open(file, options=options, buffer_size=BUFFER_BYTES, metadata_errors="replace")
-        except av.FFmpegError as error:
-            raise MediaError(f"{uri!r}: not a readable media file: {why(error)}") from error
+        except (av.InvalidDataError, av.ArgumentError, av.EOFError) as error:
+            what = "cut short: its index (moov) is missing" if _lacks_moov(raw, size) else "not a video file"
+            raise MediaError(f"{uri!r}: {what}") from error
         try:
             yield _with_streams(uri, container, file, size)
         finally:
@@ -135,6 +137,19 @@ def open_media(uri: str) -> Iterator[OpenMedia]:
 def why(error: av.FFmpegError) -> str:
     """The reason that the demuxer or decoder gave."""
     return f"{error.strerror} ({error.log[2].strip()})" if error.log else str(error.strerror)
+
+
+def _lacks_moov(file: BinaryIO, size: int) -> bool:
+    """Whether it begins as an mp4 but none of its top-level boxes is the index."""
+    at, kinds = 0, []
+    while at + 8 <= size and len(kinds) < 1000:
+        file.seek(at)
+        head = file.read(16)
+        kinds.append(head[4:8])
+        length = int.from_bytes(head[:4])
+        length = int.from_bytes(head[8:16]) if length == 1 else length or size
+        at += max(length, 8)
+    return b"ftyp" in kinds[:1] and b"moov" not in kinds
 
 
 def _with_streams(uri: str, container: InputContainer, file: CountingFile, size: int) -> OpenMedia:

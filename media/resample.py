@@ -27,12 +27,19 @@ def to_mono(signal: np.ndarray, rate: int, layout: str, new_rate: int) -> np.nda
     return _convert(signal, rate, layout, new_rate)[0]
 
 
+def packed_frame(signal: np.ndarray, rate: int, layout: str) -> av.AudioFrame:
+    """float32 ``[channels, n]`` as an interleaved frame (a planar one of 8 channels cannot be filled in PyAV 18)."""
+    packed = np.ascontiguousarray(signal.T, np.float32).reshape(1, -1)
+    frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=layout)
+    frame.sample_rate = rate
+    return frame
+
+
 def _convert(signal: np.ndarray, rate: int, layout: str, new_rate: int) -> np.ndarray:
     length = round(signal.shape[1] * new_rate / rate)
     if length == 0 or (layout == "mono" and rate == new_rate):
         return signal[:, :length].astype(np.float32)
-    frame = av.AudioFrame.from_ndarray(np.ascontiguousarray(signal, np.float32), format="fltp", layout=layout)
-    frame.sample_rate = rate
+    frame = packed_frame(signal, rate, layout)
     resampler = av.AudioResampler(format="fltp", layout="mono", rate=new_rate)
     parts = [part.to_ndarray() for part in (*resampler.resample(frame), *resampler.resample(None))]
     joined = np.concatenate(parts, axis=1)[:, :length]
