@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from math import gcd
 from pathlib import Path
 from typing import Literal, Protocol
 
 import numpy as np
 import pyarrow as pa
-from scipy.signal import resample_poly
 
 from curation.audio.yamnet import HOP_S, Yamnet
 from engine.stage import SERIES, NotApplicable, OpenClip, Outcome, Stage, StageConfig, Value, field
 from media.clip import SPEECH_RATE, ClipMedia
+from media.resample import resample
 
 # A group's score is that of its likeliest class. Names that a backend's list lacks are skipped.
 GROUPS = {
@@ -137,5 +136,4 @@ def mono(media: ClipMedia, rate: int) -> np.ndarray:
     """float32 ``[n]``: the channels' mean at ``rate`` Hz."""
     if rate == SPEECH_RATE:
         return media.speech
-    common = gcd(rate, media.audio_rate)
-    return resample_poly(media.audio.mean(axis=0), rate // common, media.audio_rate // common).astype(np.float32)
+    return resample(media.audio.mean(axis=0), media.audio_rate, rate)

@@ -77,7 +77,7 @@ def spectral_floor(powers: np.ndarray) -> float | None:
 
 def ratio_db(speech: float, noise: float) -> float:
     """Power of speech and noise together against noise, as an SNR in dB within −20…80."""
-    if noise <= 0:
+    if noise < 1e-20:
         return _RANGE_DB[1]
     clean = max(speech - noise, noise * 10 ** (_RANGE_DB[0] / 10))
     return float(np.clip(10 * math.log10(clean / noise), *_RANGE_DB))

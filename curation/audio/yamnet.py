@@ -70,7 +70,10 @@ def patches(audio: np.ndarray) -> np.ndarray:
 
 
 def _mel_weights() -> np.ndarray:
-    """float32 ``[257, 64]``: triangles of height 1, equally wide on the mel scale 1127 ln(1 + f / 700)."""
+    """float32 ``[257, 64]``: triangles of height 1 on the mel scale 1127 ln(1 + f / 700).
+
+    TensorFlow's, which the network was trained on, have straight sides over mel; those of media.mel over Hz.
+    """
     edges = np.linspace(_mel(_LOW_HZ), _mel(_HIGH_HZ), _BANDS + 2)
     mel = _mel(np.arange(_FFT // 2 + 1) * SPEECH_RATE / _FFT)[:, None]
     rising = (mel - edges[:-2]) / (edges[1:-1] - edges[:-2])
