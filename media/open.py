@@ -96,7 +96,8 @@ def open_bytes(uri: str) -> BinaryIO:
             return Path(unquote(urlsplit(uri).path)).open("rb")
         if not is_url(uri):
             return Path(uri).open("rb")
-        return fsspec.open(uri, "rb", block_size=REMOTE_BLOCK_BYTES, cache_type="readahead").open()
+        storage, path = fsspec.core.url_to_fs(uri)
+        return storage.open(path, "rb", block_size=REMOTE_BLOCK_BYTES, cache_type="readahead")
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise MediaError(f"{uri!r}: no such file") from error
     except PermissionError as error:
