@@ -167,7 +167,9 @@ def _expand(item: str, config: ListingConfig) -> Iterator[pa.Table]:
     place = _Place.of(item)
     try:
         if place.fs.isdir(place.path):
-            yield _files(place, place.fs.find(place.path, on_error="raise"), config)
+            # On a local disk a folder that may not be read would be passed over without a word.
+            strict = {"on_error": "raise"} if place.local else {}
+            yield _files(place, place.fs.find(place.path, **strict), config)
         elif place.fs.isfile(place.path):
             if not item.lower().endswith(LISTINGS) and not _is_media(item, config):
                 raise ListingError(

@@ -6,10 +6,9 @@ import hashlib
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path, PurePosixPath
-from typing import Any
 
 import av
 import numpy as np
@@ -21,8 +20,8 @@ from curation.ingest.shots import ContentDetector, Detector, ShotConfig, TransNe
 from curation.ingest.transnet import HEIGHT, WIDTH, load_transnet
 from engine.stage import INTERVALS, Failed, Outcome, Resources, Stage, Value, field
 from media.clip import MediaError
-from media.open import is_remote, open_bytes, open_media
-from media.probe import content_hash, probe, start_of, video_stream
+from media.open import MAX_PIXELS, OpenMedia, is_url, open_bytes, open_media
+from media.probe import content_hash, probe
 
 
 class SourceStage(Stage[Source]):
@@ -46,6 +45,7 @@ class SourceStage(Stage[Source]):
             field("video_codec", pa.string(), "FFmpeg's name of the video decoder"),
             field("fps", pa.float64(), "frames divided by duration, 1/s"),
             field("variable_rate", pa.bool_(), "frames come at uneven distances"),
+            field("keyframe_interval_s", pa.float64(), "mean distance of keyframes, s; none with fewer than two"),
             field("audio_tracks", pa.int32(), "number of audio streams, 0 or more"),
             field("audio_codec", pa.string(), "FFmpeg's name of the first audio decoder, empty without audio"),
             field("audio_rate", pa.int32(), "sampling rate of the first audio stream, Hz, 0 without audio"),
@@ -87,10 +87,10 @@ def local_copy(uri: str) -> Iterator[tuple[str, str]]:
     """A local path with the bytes of ``uri`` and their sha256; a remote file crosses the network once.
 
     Raises:
-        MediaError: from the body, with ``uri`` for the path of the copy.
-        OSError: the file is missing or cannot be read, or there is no room for its copy.
+        MediaError: there is no such file; also those of the body, with ``uri`` for the path of the copy.
+        OSError: the storage failed, or there is no room for the copy.
     """
-    if not is_remote(uri):
+    if not is_url(uri):
         yield uri, content_hash(uri)
         return
     with tempfile.TemporaryDirectory(prefix="source-") as folder:
@@ -98,7 +98,7 @@ def local_copy(uri: str) -> Iterator[tuple[str, str]]:
         try:
             with open_bytes(uri) as stream, Path(path).open("wb") as out:
                 shutil.copyfileobj(stream, out, 1 << 20)
-        except OSError:
+        except (OSError, MediaError):
             raise
         except Exception as error:
             # Object stores have error types of their own (no credentials, no such endpoint).
@@ -113,19 +113,20 @@ def local_copy(uri: str) -> Iterator[tuple[str, str]]:
 
 def small_pictures(uri: str) -> Iterator[tuple[float, np.ndarray]]:
     """Time in seconds from the video's start and uint8 RGB ``[27, 48, 3]`` of every frame that can be decoded."""
-    with open_media(uri) as container:
-        stream = video_stream(container, uri)
-        origin, latest = start_of(stream), -np.inf
+    with open_media(uri) as media:
+        media.video.codec_context.thread_count = 1
+        media.video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
+        latest = -np.inf
         reformatter = VideoReformatter()
-        for packet in _packets(container, stream):
+        for packet in _packets(media):
             try:
                 frames = packet.decode()
-            except av.error.FFmpegError:
+            except av.FFmpegError:
                 continue  # a damaged packet costs its frames alone
             for frame in frames:
                 if frame.pts is None or frame.is_corrupt:
                     continue
-                moment = float(frame.pts * frame.time_base) - origin
+                moment = float(frame.pts * frame.time_base) - media.origin_s
                 if moment <= latest:
                     continue  # a timestamp that goes back is never shown
                 latest = moment
@@ -133,9 +134,7 @@ def small_pictures(uri: str) -> Iterator[tuple[float, np.ndarray]]:
                 yield moment, small.to_ndarray()
 
 
-def _packets(container: Any, stream: Any) -> Iterator[av.Packet]:
-    """Packets up to where the file breaks off."""
-    try:
-        yield from container.demux(stream)
-    except av.error.FFmpegError:
-        return
+def _packets(media: OpenMedia) -> Iterator[av.Packet]:
+    """Video packets up to where the file breaks off."""
+    with suppress(av.FFmpegError):
+        yield from media.container.demux(media.video)
