@@ -1,0 +1,1 @@
+"""Measurements: each prints its command, the machine, the figure and what it is compared with."""

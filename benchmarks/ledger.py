@@ -1,0 +1,147 @@
+"""Planning and selecting at the mission's size, on synthetic scores: ``python -m benchmarks.ledger``.
+
+Writes a clips table and one score table a stage of the given profile, then measures in a process of its own each:
+the plan (anti-join of clips and scores, with a share of failures, skips and missing rows), and selection with the
+funnel. The bars are 60 s and 4 GiB each at 2.3 million clips.
+"""
+
+from __future__ import annotations
+
+import argparse
+import multiprocessing
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from benchmarks.machine import headline, peak_gib
+from corpus.clip import Clip, schema_of
+from corpus.storage import Store
+from curation.catalogue import tier
+from curation.config import Curation, resolve_config
+from curation.job import read_rows
+from curation.reporting import TIER_ORDER
+from curation.select import load_scores, select
+from engine.ledger import Ledger, row_schema
+from engine.plan import outstanding
+from engine.specs import ROW_SCHEMA, StageSpec
+
+PART_ROWS = 100_000
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(prog="python -m benchmarks.ledger", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--clips", type=int, default=2_300_000)
+    parser.add_argument("--config", default="configs/profiles/cpu.yaml")
+    parser.add_argument("--folder", type=Path, help="keep the tables here; a temporary folder if not given")
+    options = parser.parse_args()
+    print(headline("benchmarks.ledger"))
+    with tempfile.TemporaryDirectory() as temporary:
+        root = options.folder or Path(temporary)
+        curation = _curation(options.config, root)
+        if not Store(root).exists("clips/part-000000.parquet"):
+            started = time.perf_counter()
+            _write(curation, options.clips)
+            print(
+                f"wrote {options.clips:,} clips and {len(curation.specs)} tables in {time.perf_counter() - started:.0f} s"
+            )
+        print(f"{'':24}{'seconds':>10}{'peak GiB':>10}   result")
+        for name, job in {"plan (anti-join)": _plan, "select with funnel": _select}.items():
+            # spawned, so that the peak memory is this job's own
+            with multiprocessing.get_context("spawn").Pool(1) as pool:
+                seconds, peak, result = pool.apply(_measured, (job, options.config, root))
+            print(f"{name:24}{seconds:10.1f}{peak:10.2f}   {result}")
+    return 0
+
+
+def _curation(config: str, root: Path) -> Curation:
+    return resolve_config(config, [f"root={root}"])
+
+
+def _measured(job: Callable[[Curation], str], config: str, root: Path) -> tuple[float, float, str]:
+    curation = _curation(config, root)
+    started = time.perf_counter()
+    result = job(curation)
+    return time.perf_counter() - started, peak_gib(), result
+
+
+def _plan(curation: Curation) -> str:
+    store = Store(curation.config.root)
+    work = outstanding(Ledger(store), read_rows(store, "clips"), curation.clips.groups, 2)
+    return f"{len(work.table):,} clips have something to do"
+
+
+def _select(curation: Curation) -> str:
+    store = Store(curation.config.root)
+    scores = load_scores(Ledger(store), read_rows(store, "clips", ["key"]), curation.specs, scalars_only=True)
+    counts = []
+    for number in range(len(TIER_ORDER) + 1):
+        rules = [rule for rule in curation.rules if tier(rule.stage) in TIER_ORDER[:number]]
+        verdicts = select(scores, rules if number else curation.rules, 2)
+        counts.append(verdicts["verdict"].to_pylist().count("kept"))
+    return "kept after the tiers: " + " → ".join(f"{count:,}" for count in [*counts[1:], counts[0]])
+
+
+def _write(curation: Curation, count: int) -> None:
+    rng = np.random.default_rng(0)
+    store = Store(curation.config.root)
+    for start in range(0, count, PART_ROWS):
+        size = min(PART_ROWS, count - start)
+        keys = [f"{number:032x}" for number in rng.integers(0, 2**62, size)]
+        number = start // PART_ROWS
+        store.write_table(f"clips/part-{number:06}.parquet", _clips(keys))
+        for spec in curation.specs:
+            store.write_table(f"{Ledger(store).folder(spec)}/part-{number:06}.parquet", _scores(spec, keys, rng))
+
+
+def _clips(keys: list[str]) -> pa.Table:
+    size = len(keys)
+    columns = {
+        "key": keys,
+        "source_uri": [f"s3://bucket/videos/{key}.mp4" for key in keys],
+        "content": keys,
+        "provenance": ['{"collection": "synthetic"}'] * size,
+    }
+    numbers = {"start_s": 0.0, "end_s": 5.0, "width": 1280, "height": 720, "fps": 25.0, "audio_rate": 44100}
+    columns |= {name: [value] * size for name, value in numbers.items()} | {"licence": ["CC-BY-4.0"] * size}
+    return pa.table({name: columns[name] for name in schema_of(Clip).names}, schema=schema_of(Clip))
+
+
+def _scores(spec: StageSpec, keys: list[str], rng: np.random.Generator) -> pa.Table:
+    """Random values; 1 % of the rows missing, 1 % failed, 3 % skipped."""
+    kept = rng.random(len(keys)) > 0.01
+    keys = [key for key, keep in zip(keys, kept, strict=True) if keep]
+    size = len(keys)
+    draw = rng.random(size)
+    status = np.where(draw < 0.01, "failed", np.where(draw < 0.04, "skipped", "value"))
+    columns = {
+        "key": pa.array(keys),
+        "status": pa.array(status),
+        "attempts": pa.array(np.where(status == "skipped", 0, 1), pa.int32()),
+        "error_kind": pa.array(np.where(status == "failed", "timeout", None), pa.string()),
+    }
+    fields = []
+    for field in row_schema(spec):
+        if field.name not in columns:
+            columns[field.name] = _random(field.type, status == "value", rng, field.name in ROW_SCHEMA.names)
+        fields.append(field)
+    return pa.table([columns[field.name] for field in fields], schema=pa.schema(fields))
+
+
+def _random(kind: pa.DataType, present: np.ndarray, rng: np.random.Generator, common: bool) -> pa.Array:
+    size, absent = len(present), None if common else ~present
+    if pa.types.is_floating(kind):
+        return pa.array(rng.normal(0.5, 0.5, size), kind, mask=absent)
+    if pa.types.is_integer(kind):
+        return pa.array(rng.integers(0, 5, size), kind, mask=absent)
+    if pa.types.is_boolean(kind):
+        return pa.array(rng.random(size) > 0.1, kind, mask=absent)
+    return pa.nulls(size, kind)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
