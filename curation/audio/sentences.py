@@ -33,8 +33,10 @@ class Sentences(Stage[OpenClip]):
     needs = frozenset({"audio"})
     values = pa.schema(
         [
-            field("speech", INTERVALS, "Speech by the detector, pauses of 0.1 s and more left out; s from clip start"),
-            field("sentences", INTERVALS, "Speech joined over pauses of up to max_pause_s; s from clip start"),
+            field("speech_intervals", INTERVALS, "Speech without its pauses of 0.1 s and more; s from clip start"),
+            field(
+                "intervals", INTERVALS, "Sentences: speech joined over pauses of up to max_pause_s; s from clip start"
+            ),
             field("sentence_count", pa.int32(), "Number of sentence intervals"),
             field("speech_s", pa.float32(), "Total length of the speech intervals, s"),
             field("speech_ratio", pa.float32(), "Speech seconds over audio seconds, 0 to 1"),
@@ -63,8 +65,8 @@ class Sentences(Stage[OpenClip]):
         speech_s = sum(_lengths(speech))
         return Value(
             {
-                "speech": [{"start_s": start, "end_s": end} for start, end in speech],
-                "sentences": [{"start_s": start, "end_s": end} for start, end in sentences],
+                "speech_intervals": [{"start_s": start, "end_s": end} for start, end in speech],
+                "intervals": [{"start_s": start, "end_s": end} for start, end in sentences],
                 "sentence_count": len(sentences),
                 "speech_s": speech_s,
                 "speech_ratio": speech_s / duration_s,

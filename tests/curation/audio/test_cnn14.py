@@ -70,7 +70,7 @@ def test_a_checkpoint_that_would_run_code_is_refused(tmp_path: Path):
             return os.mkdir, (str(tmp_path / "ran"),)
 
     checkpoint = tmp_path / "bad.pth"
-    checkpoint.write_bytes(pickle.dumps({"model": Payload()}))
+    checkpoint.write_bytes(pickle.dumps({"model": Payload()}, protocol=2))
     with pytest.raises(ValueError, match=r"bad\.pth"):
         load_checkpoint(checkpoint)
     assert not (tmp_path / "ran").exists()
