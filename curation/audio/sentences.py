@@ -62,7 +62,7 @@ class Sentences(Stage[OpenClip]):
         duration_s = len(media.speech) / SPEECH_RATE
         speech = self._detector.intervals(media)
         sentences = join_intervals(speech, self.config.max_pause_s)
-        speech_s = sum(_lengths(speech))
+        speech_s = sum(_lengths(speech), 0.0)
         return Value(
             {
                 "speech_intervals": [{"start_s": start, "end_s": end} for start, end in speech],
