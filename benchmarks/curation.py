@@ -14,6 +14,7 @@ import time
 
 import av
 import duckdb
+import pyarrow as pa
 
 from benchmarks.machine import headline
 from corpus.clip import stable_hash
@@ -59,7 +60,7 @@ def main() -> int:
     return 0
 
 
-def _measure(curation: Curation, clips, executor: str, floor: float) -> None:
+def _measure(curation: Curation, clips: pa.Table, executor: str, floor: float) -> None:
     ledger = Ledger(Store(curation.config.root))
     work = outstanding(ledger, clips, curation.clips.groups, 1).table
     local = curation.config.executor.kind == "local"
@@ -97,7 +98,7 @@ def _per_stage(ledger: Ledger, curation: Curation, clips: int, floor: float) -> 
     print(f"  peak memory of a scoring process: {peak / 2**30:.2f} GiB")
 
 
-def _bare_decode(clips) -> tuple[float, float]:
+def _bare_decode(clips: pa.Table) -> tuple[float, float]:
     wall, cpu = time.perf_counter(), time.process_time()
     for row in clips.to_pylist():
         with av.open(row["source_uri"]) as container:
@@ -108,9 +109,7 @@ def _bare_decode(clips) -> tuple[float, float]:
     return time.perf_counter() - wall, time.process_time() - cpu
 
 
-def _repeated(clips, times: int):
-    import pyarrow as pa
-
+def _repeated(clips: pa.Table, times: int) -> pa.Table:
     pieces = []
     for number in range(times):
         keys = pa.array([stable_hash(key, number) for key in clips["key"].to_pylist()])
@@ -119,8 +118,6 @@ def _repeated(clips, times: int):
 
 
 def _without_networks(curation: Curation) -> Curation:
-    from dataclasses import replace
-
     groups = tuple(
         replace(group, stages=tuple(spec for spec in group.stages if spec.name not in NEURAL), gates=())
         for group in curation.clips.groups
