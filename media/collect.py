@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from fractions import Fraction
 
 import av
 import numpy as np
@@ -19,6 +20,9 @@ AUDIO_JITTER_S = 0.02
 # PyAV 18 counts the planes of a frame by looking for an end mark that FFmpeg does not set from the eighth on.
 PLANE_LIMIT = 8
 
+PLANAR = frozenset({"yuv420p", "yuvj420p"})
+FULL_SIZE = 1 << 30
+
 _INTEGER_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
 
 
@@ -29,7 +33,17 @@ class Pictures:
     with one timestamp the later stands, and one that comes too late (time runs backwards) is not shown.
     """
 
-    def __init__(self, duration_s: float, *, grid: bool, frame_side: int, stills: int, frame_s: float) -> None:
+    def __init__(
+        self,
+        duration_s: float,
+        *,
+        grid: bool,
+        frame_side: int,
+        stills: int,
+        frame_s: float,
+        tick_s: float,
+        pixel_aspect: Fraction | None,
+    ) -> None:
         self.duration_s = duration_s
         self.decoded = 0
         self.first_s = math.inf
@@ -43,21 +57,22 @@ class Pictures:
         self.frame_index = np.zeros(ticks, np.int64)
         self._tick = 0
         self._side = frame_side
-        self._frame_s = frame_s
+        self._frame_s, self._tick_s = frame_s, tick_s
+        self._pixel_aspect = pixel_aspect
         self._shown: av.VideoFrame | None = None
-        self._shown_s = -math.inf
+        self._shown_s, self._shown_index = -math.inf, 0
         self._beyond = 0
-        self._small, self._full = VideoReformatter(), VideoReformatter()
+        self._scale, self._small, self._full = VideoReformatter(), VideoReformatter(), VideoReformatter()
 
     @property
     def done(self) -> bool:
         """Two frames lay beyond the end: one alone may be a damaged timestamp."""
         return self._beyond >= 2
 
-    def add(self, frame: av.VideoFrame, time_s: float, pixel_aspect: av.Fraction | None) -> None:
+    def add(self, frame: av.VideoFrame, time_s: float) -> None:
         self.decoded += 1
         if self.orientation is None:
-            self.orientation = Orientation.of(frame, pixel_aspect)
+            self.orientation = Orientation.of(frame, self._pixel_aspect)
         if time_s >= self.duration_s - TOLERANCE_S:
             self._beyond += 1
             if self.done:
@@ -68,10 +83,9 @@ class Pictures:
             return
         if time_s > self._shown_s:
             self._show_until(time_s)
-        self._shown, self._shown_s = frame, time_s
+        self._shown, self._shown_s, self._shown_index = frame, time_s, self.decoded - 1
         self.first_s = min(self.first_s, time_s)
-        length = float(frame.duration * frame.time_base) if frame.duration else self._frame_s
-        self.reached_s = max(self.reached_s, time_s + length)
+        self.reached_s = max(self.reached_s, time_s + (frame.duration * self._tick_s or self._frame_s))
 
     def finish(self) -> None:
         """The last frame stays until the end."""
@@ -85,25 +99,27 @@ class Pictures:
             return
         end = int(np.searchsorted(self._ticks, time_s - TOLERANCE_S))
         if end > self._tick:
-            picture = self._picture(self._small, self._orientation_size(self._side))
+            picture = self._scaled()
             if not len(self.frames):
                 self.frames = np.empty((len(self._ticks), *picture.shape), np.uint8)
             self.frames[self._tick : end] = picture
-            self.frame_index[self._tick : end] = self.decoded
+            self.frame_index[self._tick : end] = self._shown_index
             self._tick = end
-        while len(self.stills) < len(self.still_times_s) and (
-            self.still_times_s[len(self.stills)] < time_s - TOLERANCE_S
-        ):
-            picture = self._picture(self._full, self._orientation_size(1 << 30))
-            self.stills.append(np.ascontiguousarray(picture))
+        due = int(np.searchsorted(self.still_times_s, time_s - TOLERANCE_S))
+        if due > len(self.stills):
+            still = np.ascontiguousarray(self._rgb(self._full, self._shown, self.orientation.fitted(FULL_SIZE)))
+            self.stills += [still] * (due - len(self.stills))
 
-    def _orientation_size(self, side: int) -> tuple[int, int]:
-        assert self.orientation is not None
-        return self.orientation.fitted(side)
+    def _scaled(self) -> np.ndarray:
+        """The frame on screen at grid size. Scaling the planes first takes half the time of doing it in RGB."""
+        size = self.orientation.fitted(self._side)
+        frame = self._shown
+        if size[0] * size[1] < frame.width * frame.height and frame.format.name in PLANAR:
+            frame = self._scale.reformat(frame, *size, interpolation=Interpolation.AREA, threads=1)
+        return self._rgb(self._small, frame, size)
 
-    def _picture(self, reformatter: VideoReformatter, size: tuple[int, int]) -> np.ndarray:
-        assert self._shown is not None and self.orientation is not None
-        rgb = reformatter.reformat(self._shown, *size, format="rgb24", interpolation=Interpolation.BILINEAR, threads=1)
+    def _rgb(self, reformatter: VideoReformatter, frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
+        rgb = reformatter.reformat(frame, *size, format="rgb24", interpolation=Interpolation.BILINEAR, threads=1)
         plane = rgb.planes[0]
         rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
         return self.orientation.apply(rows[:, : 3 * plane.width].reshape(plane.height, plane.width, 3))

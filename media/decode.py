@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import itertools
+import math
 import time
 from collections.abc import Iterator
 
 import av
 
-from media.clip import SPEECH_RATE, ClipMedia, MediaError
+from media.clip import GRID_FPS, SPEECH_RATE, ClipMedia, MediaError
 from media.collect import TOLERANCE_S, Pictures, Samples
 from media.open import MAX_PIXELS, OpenMedia, open_media, why
 from media.resample import to_mono
@@ -59,6 +60,8 @@ def decode_clip(
                 frame_side=frame_side,
                 stills=stills if "stills" in needs else 0,
                 frame_s=run.frame_s,
+                tick_s=run.video_tick,
+                pixel_aspect=media.video.sample_aspect_ratio,
             )
         media.video.codec_context.thread_count = threads
         media.video.codec_context.options = {"max_pixels": str(MAX_PIXELS)}
@@ -77,17 +80,19 @@ class _Pass:
 
     def __init__(self, media: OpenMedia, uri: str, start_s: float, end_s: float, needs: frozenset[str]) -> None:
         self.media, self.uri, self.start_s, self.duration_s = media, uri, start_s, end_s - start_s
-        rate = media.video.average_rate or media.video.guessed_rate
-        self.fps = float(rate) if rate else 0.0
-        self.frame_s = 1 / self.fps if self.fps else 0.0
+        self.frame_s = 1 / float(media.video.average_rate or media.video.guessed_rate or GRID_FPS)
         self.pictures: Pictures | None = None
         self.samples: Samples | None = None
         if "audio" in needs and media.audio is not None:
             context = media.audio.codec_context
             channels = max(context.layout.nb_channels, 1)
             self.samples = Samples(self.duration_s, context.sample_rate, channels, context.layout.name)
+        self.zero_s = media.origin_s + start_s
+        self.video_tick = float(media.video.time_base)
+        self.audio_tick = float(media.audio.time_base) if media.audio is not None else 0.0
         self.video_passed = False
-        self.video_bytes = 0
+        self.video_bytes = self.video_packets = 0
+        self.first_s, self.last_s = math.inf, -math.inf
         self.next_s = 0.0
         self.packets = {"video": 0, "audio": 0}
         self.failed = {"video": 0, "audio": 0}
@@ -112,7 +117,9 @@ class _Pass:
                 )
 
     def result(self) -> ClipMedia:
-        clip = ClipMedia(self.duration_s, fps=self.fps, audio_delay_s=self.media.audio_delay_s)
+        span_s = self.last_s - self.first_s
+        fps = self.media.frame_rate((self.video_packets - 1) / span_s if span_s > 0 else 0.0)
+        clip = ClipMedia(self.duration_s, fps=fps, audio_delay_s=self.media.audio_delay_s)
         clip.video_bytes = self.video_bytes
         if self.samples is not None:
             clip.audio, clip.audio_rate = self.samples.audio, self.samples.rate
@@ -145,39 +152,38 @@ class _Pass:
                 head.append(packet)
                 if packet.stream is media.video:
                     break
-            time_s = self._time(head[-1]) if head else None
+            time_s = self._time(head[-1], self.video_tick) if head else None
             if time_s is not None and time_s <= TOLERANCE_S:
                 return itertools.chain(head, packets)
         if self.start_s > 0:
             media.container.seek(media.video.start_time or 0, stream=media.video)
         return media.container.demux(streams)
 
-    def _time(self, timed: av.Packet | av.VideoFrame | av.AudioFrame) -> float | None:
-        """Seconds from the clip's start; None without any timestamp."""
-        stamp = timed.pts if timed.pts is not None else timed.dts
-        if stamp is None or timed.time_base is None:
-            return None
-        return float(stamp * timed.time_base) - self.media.origin_s - self.start_s
-
     def _take_video(self, packet: av.Packet) -> None:
-        time_s = self._time(packet)
-        if time_s is not None and 0 <= time_s < self.duration_s:
+        time_s = self._time(packet, self.video_tick)
+        if time_s is not None and -TOLERANCE_S <= time_s < self.duration_s - TOLERANCE_S:
             self.video_bytes += packet.size
+            self.video_packets += 1
+            self.first_s, self.last_s = min(self.first_s, time_s), max(self.last_s, time_s)
         if packet.dts is not None:
-            passed_s = float(packet.dts * packet.time_base) - self.media.origin_s - self.start_s
             limit_s = self.duration_s + (INTERLEAVE_S if self.samples is not None else 0.0)
-            self.video_passed = passed_s >= limit_s
+            self.video_passed = packet.dts * self.video_tick - self.zero_s >= limit_s
         if self.pictures is None or self.pictures.done:
             return
         for frame in self._decoded(packet, "video"):
-            time_s = self._time(frame)
+            time_s = self._time(frame, self.video_tick)
             time_s = self.next_s if time_s is None else time_s
             self.next_s = time_s + self.frame_s
-            self.pictures.add(frame, time_s, self.media.video.sample_aspect_ratio)
+            self.pictures.add(frame, time_s)
 
     def _take_audio(self, packet: av.Packet) -> None:
         for frame in self._decoded(packet, "audio"):
-            self.samples.add(frame, self._time(frame))
+            self.samples.add(frame, self._time(frame, self.audio_tick))
+
+    def _time(self, timed: av.Packet | av.VideoFrame | av.AudioFrame, tick: float) -> float | None:
+        """Seconds from the clip's start; None without any timestamp."""
+        stamp = timed.pts if timed.pts is not None else timed.dts
+        return None if stamp is None else stamp * tick - self.zero_s
 
     def _decoded(self, packet: av.Packet, kind: str) -> list[av.VideoFrame] | list[av.AudioFrame]:
         """The packet's frames; a damaged packet costs itself only."""

@@ -72,6 +72,11 @@ class OpenMedia:
     size_bytes: int
     origin_s: float
 
+    def frame_rate(self, measured: float) -> float:
+        """Frames per second: the header's, exact where timestamps are rounded, unless it is off by over 1 %."""
+        stated = float(self.video.average_rate or 0)
+        return stated if not measured or abs(stated - measured) <= 0.01 * measured else measured
+
     @property
     def audio_delay_s(self) -> float:
         """How much later than the video the audio begins; 0 without audio or where the header does not say."""
