@@ -11,6 +11,7 @@ import argparse
 import sys
 import tempfile
 import time
+from dataclasses import replace
 
 import av
 import duckdb
@@ -91,9 +92,8 @@ def _per_stage(ledger: Ledger, curation: Curation, clips: int, floor: float) -> 
     for name, cpu, seconds, items in rows:
         print(f"  {name:16}{cpu:12.3f}{seconds:10.3f}{items:8}")
     measures = sum(cpu for name, cpu, _, _ in rows if name not in NEURAL)
-    print(
-        f"  all: {sum(row[1] for row in rows):.3f} CPU s a clip; decode {opening / clips:.3f} s; {opens / clips:.2f} passes"
-    )
+    total = sum(row[1] for row in rows)
+    print(f"  all: {total:.3f} CPU s a clip; decode {opening / clips:.3f} s; {opens / clips:.2f} passes")
     print(f"  all but the neural scorers: {measures:.3f} CPU s a clip, {measures / floor:.2f} × the bare decode")
     print(f"  peak memory of a scoring process: {peak / 2**30:.2f} GiB")
 

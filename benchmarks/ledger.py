@@ -46,9 +46,8 @@ def main() -> int:
         if not Store(root).exists("clips/part-000000.parquet"):
             started = time.perf_counter()
             _write(curation, options.clips)
-            print(
-                f"wrote {options.clips:,} clips and {len(curation.specs)} tables in {time.perf_counter() - started:.0f} s"
-            )
+            seconds = time.perf_counter() - started
+            print(f"wrote {options.clips:,} clips and {len(curation.specs)} tables in {seconds:.0f} s")
         print(f"{'':24}{'seconds':>10}{'peak GiB':>10}   result")
         for name, job in {"plan (anti-join)": _plan, "select with funnel": _select}.items():
             # spawned, so that the peak memory is this job's own
