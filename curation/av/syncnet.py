@@ -133,13 +133,14 @@ def crop_track(frames: np.ndarray, boxes: np.ndarray) -> np.ndarray:
     crops = np.empty((len(frames), CROP_SIDE, CROP_SIDE, 3), np.uint8)
     for index, frame in enumerate(frames):
         half, border = size[index], int(size[index] * (1 + 2 * CROP_SCALE))
-        padded = cv2.copyMakeBorder(
-            frame[:, :, ::-1], border, border, border, border, cv2.BORDER_CONSTANT, value=(PAD_VALUE,) * 3
-        )
         centre_x, centre_y = x[index] + border, y[index] + border
-        top, bottom = int(centre_y - half), int(centre_y + half * (1 + 2 * CROP_SCALE))
-        left, right = int(centre_x - half * (1 + CROP_SCALE)), int(centre_x + half * (1 + CROP_SCALE))
-        crops[index] = cv2.resize(padded[top:bottom, left:right], (CROP_SIDE, CROP_SIDE))
+        top, bottom = int(centre_y - half) - border, int(centre_y + half * (1 + 2 * CROP_SCALE)) - border
+        left, right = int(centre_x - half * (1 + CROP_SCALE)) - border, int(centre_x + half * (1 + CROP_SCALE)) - border
+        # The public code pads the whole frame and then cuts; padding the cut alone is the same in a tenth of the time.
+        (y0, y1), (x0, x1) = np.clip([top, bottom], 0, frame.shape[0]), np.clip([left, right], 0, frame.shape[1])
+        padded = np.full((bottom - top, right - left, 3), PAD_VALUE, np.uint8)
+        padded[y0 - top : y1 - top, x0 - left : x1 - left] = frame[y0:y1, x0:x1, ::-1]
+        crops[index] = cv2.resize(padded, (CROP_SIDE, CROP_SIDE))
     return crops
 
 
