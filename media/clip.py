@@ -28,7 +28,8 @@ class ClipMedia:
 
     Attributes:
         duration_s: length of the clip in seconds.
-        width, height: displayed size of the source in pixels, rotation applied.
+        width, height: displayed size of the source in pixels, rotation and pixel aspect applied; 0 where no
+            pictures were asked for.
         fps: average source frame rate within the clip, from timestamps.
         frames: uint8 RGB ``[T, h, w, 3]`` on a 25 fps grid (frame *k* is what a player shows at
             ``k / 25`` s), long side at most the decode's ``frame_side``; ``[0, 0, 0, 3]`` when not asked for.

@@ -14,6 +14,8 @@ from media.geometry import Orientation
 
 # Matroska rounds timestamps to 1 ms, and a clip's bounds may have passed through float32.
 TOLERANCE_S = 1e-3
+# Share of a clip that must be decodable.
+COMPLETE = 0.9
 # Below this a difference between sample count and timestamps is rounding, not a gap.
 AUDIO_JITTER_S = 0.02
 

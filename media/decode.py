@@ -6,18 +6,20 @@ import itertools
 import math
 import time
 from collections.abc import Iterator
+from typing import Literal
 
 import av
 
 from media.clip import GRID_FPS, SPEECH_RATE, ClipMedia, MediaError
-from media.collect import TOLERANCE_S, Pictures, Samples
+from media.collect import COMPLETE, TOLERANCE_S, Pictures, Samples
+from media.decord_frames import grid_frames
 from media.open import MAX_PIXELS, OpenMedia, open_media, why
 from media.resample import to_mono
 
 # Muxers may write a stream up to about a second ahead of the other.
 INTERLEAVE_S = 2.0
-SEEK_BACK_S = (0.0, 1.0, 10.0)
-COMPLETE = 0.9
+# How far before the clip to look for a keyframe where the seek found none before it.
+SEEK_BACK_S = (0.0, 1.0, 3.0, 10.0, 30.0)
 
 
 def decode_clip(
@@ -29,6 +31,7 @@ def decode_clip(
     frame_side: int = 640,
     stills: int = 6,
     threads: int = 1,
+    decoder: Literal["pyav", "decord"] = "pyav",
 ) -> ClipMedia:
     """What ``needs`` names of the clip, in one pass: seek to the keyframe before it, demux and decode once.
 
@@ -43,14 +46,22 @@ def decode_clip(
         frame_side: longest side of ``frames`` in pixels; smaller sources are not enlarged.
         stills: how many full-size pictures.
         threads: of the video decoder.
+        decoder: what gives ``frames``, in a pass of its own if not PyAV; see :mod:`media.decord_frames`.
 
     Raises:
         MediaError: the file is at fault, or less than 90 % of the interval can be decoded.
+        ValueError: the decoder is not installed or cannot read this kind of address.
         OSError: the storage failed.
     """
     if not 0 <= start_s < end_s:
         raise MediaError(f"{uri!r}: there is no clip from {start_s:g} to {end_s:g} s")
     began = time.perf_counter()
+    if decoder == "decord" and "frames" in needs:
+        frames, frame_index, size = grid_frames(uri, start_s, end_s, frame_side)
+        clip = decode_clip(uri, start_s, end_s, needs=needs - {"frames"}, stills=stills, threads=threads)
+        clip.frames, clip.frame_index, (clip.width, clip.height) = frames, frame_index, size
+        clip.decode_seconds = time.perf_counter() - began
+        return clip
     with open_media(uri) as media:
         run = _Pass(media, uri, start_s, end_s, needs)
         if needs & {"frames", "stills"}:
@@ -148,15 +159,17 @@ class _Pass:
             media.container.seek(round((media.origin_s + target_s) / media.video.time_base), stream=media.video)
             packets = media.container.demux(streams)
             head = []
-            for packet in packets:
-                head.append(packet)
-                if packet.stream is media.video:
+            for packet in packets:  # MPEG-TS may land between keyframes
+                if packet.stream is not media.video:
+                    head.append(packet)
+                elif packet.is_keyframe:
+                    head.append(packet)
                     break
             time_s = self._time(head[-1], self.video_tick) if head else None
             if time_s is not None and time_s <= TOLERANCE_S:
                 return itertools.chain(head, packets)
         if self.start_s > 0:
-            media.container.seek(media.video.start_time or 0, stream=media.video)
+            media.rewind()
         return media.container.demux(streams)
 
     def _take_video(self, packet: av.Packet) -> None:

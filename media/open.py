@@ -72,6 +72,10 @@ class OpenMedia:
     size_bytes: int
     origin_s: float
 
+    def rewind(self) -> None:
+        """Back to the first packet; also before it, as MPEG-TS seeks by decoding time."""
+        self.container.seek(min(0, round((self.origin_s - 1) * av.time_base)))
+
     def frame_rate(self, measured: float) -> float:
         """Frames per second: the header's, exact where timestamps are rounded, unless it is off by over 1 %."""
         stated = float(self.video.average_rate or 0)

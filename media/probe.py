@@ -130,7 +130,7 @@ def _timeline(media: OpenMedia) -> tuple[np.ndarray, np.ndarray, bool]:
                 stamps.append((stamp, packet.is_keyframe))
             if len(stamps) == SAMPLED_PACKETS:
                 break
-        media.container.seek(video.start_time or 0, stream=video)
+        media.rewind()
     times = np.sort([stamp for stamp, _ in stamps]) * tick
     return times, np.sort([stamp for stamp, key in stamps if key]) * tick, complete
 
@@ -151,7 +151,7 @@ def _duration(media: OpenMedia, times: np.ndarray) -> float:
     for packet in container.demux(video):
         if packet.pts is not None:
             last = max(last, float((packet.pts + (packet.duration or 0)) * packet.time_base))
-    container.seek(video.start_time or 0, stream=video)
+    media.rewind()
     return last - media.origin_s
 
 
