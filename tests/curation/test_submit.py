@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import secrets
 import socket
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import numpy as np
@@ -25,13 +27,15 @@ def free_port() -> int:
 
 
 @pytest.fixture
-def head(tmp_path_factory):
+def head(tmp_path_factory, monkeypatch):
     """A Ray head with its dashboard on loopback, in a folder of its own; its HTTP address."""
     folder = tmp_path_factory.mktemp("r")
     names = ("port", "dashboard-port", "dashboard-agent-listen-port", "ray-client-server-port")
     ports = {name: free_port() for name in names}
     command = [RAY, "start", "--head", "--num-cpus=2", "--block", f"--temp-dir={folder}", "--dashboard-host=127.0.0.1"]
     command += [f"--{name}={port}" for name, port in ports.items()]
+    monkeypatch.setenv("RAY_AUTH_MODE", "token")
+    monkeypatch.setenv("RAY_AUTH_TOKEN", secrets.token_hex(32))
     process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
     yield f"http://127.0.0.1:{ports['dashboard-port']}"
     process.terminate()
@@ -58,11 +62,11 @@ def test_a_submitted_job_curates(head, tmp_path: Path):
 
     command = [RAY, "job", "submit", "--address", head, "--working-dir", str(REPOSITORY), "--"]
     command += [sys.executable, "-m", "curation", "run", "--config", str(tmp_path / "config.yaml")]
-    deadline = 40
-    for _ in range(deadline):  # the dashboard takes some seconds to answer
+    for _ in range(20):  # the dashboard takes some seconds to answer
         job = subprocess.run(command, capture_output=True, text=True, timeout=240)
         if "Failed to connect" not in job.stdout + job.stderr:
             break
+        time.sleep(2)
     assert job.returncode == 0, job.stdout + job.stderr
     assert "2 sources in = 1 kept + 0 dropped + 0 undecided + 1 quarantined" in job.stdout
     assert pq.read_table(tmp_path / "run" / "verdicts.parquet")["verdict"].to_pylist() == ["kept"]
