@@ -172,11 +172,11 @@ def _with_streams(uri: str, container: InputContainer, file: CountingFile, size:
     context = video.codec_context
     if context is None:
         raise MediaError(f"{uri!r}: no decoder for its video stream")
-    if context.width <= 0 or context.height <= 0:
-        raise MediaError(f"{uri!r}: the header gives no picture size")
-    if context.width * context.height > MAX_PIXELS:
+    # The decoder, too, refuses to hold a larger picture, and then the size reads as 0×0.
+    if not 0 < context.width * context.height <= MAX_PIXELS:
         raise MediaError(
-            f"{uri!r}: the header says {context.width}×{context.height} pixels, more than the limit of {MAX_PIXELS}"
+            f"{uri!r}: the header's picture size ({context.width}×{context.height}) is missing or over the limit"
+            f" of {MAX_PIXELS} pixels"
         )
     audio = container.streams.best("audio")
     if audio is not None and (audio.codec_context is None or not audio.codec_context.sample_rate):

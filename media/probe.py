@@ -82,13 +82,12 @@ def content_hash(uri: str) -> str:
 
 def _probe(uri: str, media: OpenMedia) -> MediaInfo:
     video, audio = media.video, media.audio
-    times, keys, complete = _timeline(media)
+    times, keys = _timeline(media)
     duration_s = _duration(media, times)
     if duration_s <= 0:
         raise MediaError(f"{uri!r}: the video stream is empty")
     gaps = np.diff(times)
     usual = float(np.median(gaps)) if len(gaps) else 0.0
-    span_s = duration_s if complete else float(gaps.sum())
     frame = _first_frame(uri, media)
     orientation = Orientation.of(frame, video.sample_aspect_ratio)
     width, height = orientation.shown
@@ -101,7 +100,7 @@ def _probe(uri: str, media: OpenMedia) -> MediaInfo:
         pixel_format=frame.format.name,
         bit_depth=frame.format.components[0].bits,
         video_codec=video.codec_context.codec.canonical_name,
-        fps=media.frame_rate((len(times) if complete else len(gaps)) / span_s if span_s else 0.0) or 1 / duration_s,
+        fps=media.frame_rate(len(gaps) / gaps.sum() if gaps.any() else 0.0) or 1 / duration_s,
         variable_rate=_varies(gaps, usual, float(video.time_base)),
         keyframe_interval_s=float(np.mean(np.diff(keys))) if len(keys) > 1 else None,
         audio_tracks=len(media.container.streams.audio),
@@ -112,15 +111,14 @@ def _probe(uri: str, media: OpenMedia) -> MediaInfo:
     )
 
 
-def _timeline(media: OpenMedia) -> tuple[np.ndarray, np.ndarray, bool]:
-    """Sorted times of the video packets in seconds, those of keyframes, and whether they are all there are.
+def _timeline(media: OpenMedia) -> tuple[np.ndarray, np.ndarray]:
+    """Sorted times of the video packets in seconds and those of keyframes.
 
-    From the index where it names every frame, else from the first packets.
+    From the index where it names every frame (mp4), else from the first packets.
     """
     video = media.video
     tick = float(video.time_base)
-    complete = len(video.index_entries) == video.frames > 0 and media.container.format.name.startswith("mov")
-    if complete:
+    if len(video.index_entries) == video.frames > 0 and media.container.format.name.startswith("mov"):
         stamps = [(entry.timestamp, entry.is_keyframe) for entry in video.index_entries if not entry.is_discard]
     else:
         stamps = []
@@ -132,7 +130,7 @@ def _timeline(media: OpenMedia) -> tuple[np.ndarray, np.ndarray, bool]:
                 break
         media.rewind()
     times = np.sort([stamp for stamp, _ in stamps]) * tick
-    return times, np.sort([stamp for stamp, key in stamps if key]) * tick, complete
+    return times, np.sort([stamp for stamp, key in stamps if key]) * tick
 
 
 def _varies(gaps: np.ndarray, usual: float, tick: float) -> bool:
