@@ -1,0 +1,123 @@
+"""What changes between two small grey pictures, and what is left of it when one motion of the whole is taken away."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import lru_cache
+
+import cv2
+import numpy as np
+
+# Grey levels. At 160 px each pixel averages some 16 of a 640 px frame and the 3 × 3 mean another 9, so that this is
+# five standard deviations of noise with 7 levels in the frame; codec noise of a frozen picture stays below 1.
+FLOOR = 4.0
+# Grainier pictures raise the threshold to five times their own noise, up to this much of it.
+_MAX_NOISE = 2.0
+_NOISE_FACTOR = 5.0
+# A motion is only known to a fraction of a pixel, and an edge shifted by that much is not a change.
+_SUBPIXEL = 0.35
+_MIN_TEXTURE = 4.0
+_IRLS_ROUNDS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """Two successive pictures compared.
+
+    Attributes:
+        changed: bool ``[h, w]``, where they differ by more than noise.
+        residual: bool ``[h, w]``, where they still do after the best affine motion of the whole picture.
+        energy: mean absolute difference in grey levels over ``changed``, 0 without any.
+        rigid: share of that difference inside ``residual`` which one affine motion of that area alone explains, 0…1.
+        shift: mean displacement by the motion of the whole, in pixels.
+    """
+
+    changed: np.ndarray
+    residual: np.ndarray
+    energy: float
+    rigid: float
+    shift: float
+
+
+class Comparer:
+    """Compares pictures by difference, and by optical flow (DIS, Kroeger et al. 2016) only where they differ."""
+
+    def __init__(self) -> None:
+        self._flow = cv2.DISOpticalFlow_create(cv2.DISOPTICAL_FLOW_PRESET_FAST)
+
+    def compare(self, before: np.ndarray, after: np.ndarray) -> Change:
+        """``before``, ``after``: uint8 ``[h, w]``."""
+        difference = _difference(before, after)
+        changed = difference > _threshold(difference)
+        if not changed.any():
+            return Change(changed, changed, 0.0, 0.0, 0.0)
+        energy = float(difference[changed].mean())
+        if min(before.shape) < 12:  # the smallest patch of the flow
+            return Change(changed, changed, energy, 0.0, 0.0)
+        # From ``after`` back to ``before``, so that the earlier picture can be drawn at the later one's places.
+        flow = self._flow.calc(after, before, None)
+        slope = _slope(after)
+        whole = _fit(flow, slope > _MIN_TEXTURE)
+        moved, inside = _warp(before, whole)
+        left = (_difference(moved, after) - _SUBPIXEL * slope) * inside
+        residual = changed & (left > _threshold(left))
+        rigid = 0.0
+        if residual.any():
+            patch, within = _warp(before, _fit(flow, residual & (slope > _MIN_TEXTURE)))
+            own = np.maximum(_difference(patch, after) - _SUBPIXEL * slope, 0)
+            weight = residual & (within > 0)
+            rigid = float(np.clip(1 - own[weight].sum() / max(left[weight].sum(), 1e-6), 0, 1))
+        return Change(changed, residual, energy, rigid, float(np.hypot(*np.moveaxis(whole, 2, 0)).mean()))
+
+
+def _difference(before: np.ndarray, after: np.ndarray) -> np.ndarray:
+    """float32 ``[h, w]``: absolute difference of 3 × 3 means, which weighs noise down against motion."""
+    return np.abs(cv2.blur(after.astype(np.float32) - before.astype(np.float32), (3, 3)))
+
+
+def _threshold(difference: np.ndarray) -> float:
+    noise = 1.4826 * float(np.median(np.abs(difference)))
+    return max(FLOOR, _NOISE_FACTOR * min(noise, _MAX_NOISE))
+
+
+def _slope(picture: np.ndarray) -> np.ndarray:
+    """float32 ``[h, w]``: gradient in grey levels a pixel, the largest of the 3 × 3 neighbourhood."""
+    smooth = picture.astype(np.float32)
+    across = cv2.Sobel(smooth, cv2.CV_32F, 1, 0, scale=1 / 8)
+    down = cv2.Sobel(smooth, cv2.CV_32F, 0, 1, scale=1 / 8)
+    return cv2.dilate(np.hypot(across, down), np.ones((3, 3), np.uint8))
+
+
+def _fit(flow: np.ndarray, where: np.ndarray) -> np.ndarray:
+    """The affine flow field ``[h, w, 2]`` nearest to ``flow`` over ``where``, by reweighted least squares (Cauchy)."""
+    basis = _basis(*where.shape)
+    # Neighbouring flow vectors say the same: every other row and column is enough.
+    where = where[::2, ::2]
+    rows, target = basis[::2, ::2][where], flow[::2, ::2][where]
+    if len(rows) < 6:
+        return np.zeros_like(flow)
+    # Starting from the median keeps a foreground that moves otherwise from pulling the first estimate.
+    solution = np.zeros((3, 2), np.float32)
+    solution[0] = np.median(target, axis=0)
+    for _ in range(_IRLS_ROUNDS):
+        error = np.square(target - rows @ solution).sum(axis=1)
+        weight = rows / (1 + error / max(float(np.median(error)), 4e-4))[:, None]
+        solution = np.linalg.lstsq(weight.T @ rows, weight.T @ target, rcond=None)[0].astype(np.float32)
+    return basis @ solution
+
+
+@lru_cache(maxsize=4)
+def _basis(height: int, width: int) -> np.ndarray:
+    """float32 ``[h, w, 3]``: 1, x and y, with the picture's sides as units and its centre as origin."""
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    return np.stack([np.ones_like(x), x / width - 0.5, y / height - 0.5], axis=2)
+
+
+def _warp(picture: np.ndarray, flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """``picture`` drawn where ``flow`` points, and where that lies inside it (float32 0 or 1)."""
+    height, width = picture.shape
+    y, x = np.mgrid[:height, :width].astype(np.float32)
+    to_x, to_y = x + flow[..., 0], y + flow[..., 1]
+    moved = cv2.remap(picture, to_x, to_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
+    inside = (to_x >= 1) & (to_x <= width - 2) & (to_y >= 1) & (to_y <= height - 2)
+    return moved, inside.astype(np.float32)
