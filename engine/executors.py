@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import logging
 from collections.abc import Iterator
 from typing import Any
@@ -9,6 +10,7 @@ from typing import Any
 import pyarrow as pa
 
 from engine.config import ExecutorConfig
+from engine.guard import SetupError
 from engine.runner import GroupRunner, RunSpec
 from engine.specs import GroupSpec
 
@@ -34,11 +36,15 @@ def run_local(run: RunSpec, work: pa.Table) -> Iterator[int]:
 
 
 def run_ray(run: RunSpec, work: pa.Table, config: ExecutorConfig) -> Iterator[int]:
-    """Stream the table through one actor pool a group.
+    """Stream the table through one actor pool a group; yields how many items each finished batch held.
 
     What Ray Data is trusted with here is moving thin rows and keeping actors alive. Durability is the ledger's
     (its own checkpoint ignores in-memory sources and loses rows of failed fan-outs), and so is retrying
     (``max_errored_blocks`` drops whole blocks): a row that fails is an answer, never an exception.
+
+    Raises:
+        SetupError: a group cannot be set up on some worker.
+        OSError: a worker cannot write its results (a full disk); what was written stays.
     """
     import ray  # costs a second to import, which the local executor and every --help do without
     import ray.data
@@ -48,6 +54,7 @@ def run_ray(run: RunSpec, work: pa.Table, config: ExecutorConfig) -> Iterator[in
     context.enable_progress_bars = False
     context.print_on_execution_start = False
     size = run.groups[0].config.batch_size
+    work = work.append_column("fault", pa.nulls(len(work), pa.string()))
     blocks = [work.slice(start, size).combine_chunks() for start in range(0, len(work), size)]
     dataset = ray.data.from_arrow(blocks)
     for group in run.groups:
@@ -63,7 +70,10 @@ def run_ray(run: RunSpec, work: pa.Table, config: ExecutorConfig) -> Iterator[in
             num_cpus=pool.cpus,
             num_gpus=pool.gpus or None,
         )
-    for batch in dataset.select_columns(["key"]).iter_batches(batch_size=None, batch_format="pyarrow"):
+    for batch in dataset.select_columns(["key", "fault"]).iter_batches(batch_size=None, batch_format="pyarrow"):
+        if faults := [fault for fault in batch["fault"].to_pylist() if fault]:
+            kind, message = json.loads(faults[0])
+            raise SetupError(message) if kind == "setup" else OSError(message)
         yield len(batch)
 
 
@@ -105,13 +115,26 @@ def cluster_resources(config: ExecutorConfig) -> dict[str, float]:
 
 
 class _Actor:
-    """A pool's worker: Ray Data builds one an actor."""
+    """A pool's worker: Ray Data builds one an actor.
+
+    What stops a whole run (a group that cannot be set up, a full disk) travels to the driver as a value, because an
+    exception loses its type and cause on the way through Ray Data.
+    """
 
     def __init__(self, run: RunSpec, group: GroupSpec) -> None:
         self._runner = GroupRunner(run, group)
 
     def __call__(self, batch: pa.Table) -> pa.Table:
-        return self._runner(batch)
+        if batch["fault"].null_count < len(batch):
+            return batch
+        try:
+            return self._runner(batch)
+        except SetupError as error:
+            fault = json.dumps(["setup", str(error)])
+        except OSError as error:
+            fault = json.dumps(["io", str(error)])
+        column = batch.schema.get_field_index("fault")
+        return batch.set_column(column, "fault", pa.array([fault] * len(batch), pa.string()))
 
     def __del__(self) -> None:
         self._runner.close()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 
 import pyarrow as pa
@@ -10,9 +11,11 @@ import pytest
 from corpus.storage import Store
 from engine.config import ExecutorConfig
 from engine.executors import run_local, run_ray
+from engine.guard import SetupError
 from engine.ledger import Ledger
 from engine.plan import outstanding
 from engine.rules import Gate, Rule
+from engine.specs import StageSpec
 
 SCRIPTS = ("a", "crash", "bb", "once", "none", "bad", "unopenable", "ccc")
 GATE = Gate(before=("last",), rules=(Rule(score="length.letters", min=11, absent="drop"),))
@@ -109,8 +112,6 @@ def ray_local():
 
 
 def test_ray_and_local_give_the_same_tables(toy_run, sources, tmp_path, ray_local):
-    from dataclasses import replace
-
     # "once" apart: how often it is tried depends on which items share its batch
     items = sources(*(script for script in SCRIPTS if script != "once"))
     local = toy_run((GATE,))
@@ -121,3 +122,14 @@ def test_ray_and_local_give_the_same_tables(toy_run, sources, tmp_path, ray_loca
     drain(on_ray, items, execute=lambda run, table: run_ray(run, table, ExecutorConfig(address="local")))
     for name, table in tables(local).items():
         assert tables(on_ray)[name].to_pylist() == table.to_pylist(), name
+
+
+@pytest.mark.parametrize("execute", ["local", "ray"])
+def test_a_group_that_cannot_be_set_up_stops_the_run_by_name(toy_run, sources, tmp_path, ray_local, execute):
+    first = toy_run().groups[0]
+    run = replace(toy_run(), groups=(replace(first, stages=(StageSpec("tests.engine.toys:Broken"),)),))
+    work = outstanding(Ledger(Store(run.root)), sources("a"), run.groups, 2).table
+    config = ExecutorConfig(kind=execute, address="local")
+    batches = run_local(run, work) if execute == "local" else run_ray(run, work, config)
+    with pytest.raises(SetupError, match=r"group first: setting up: RuntimeError: no such device"):
+        list(batches)

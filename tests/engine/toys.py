@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pyarrow as pa
@@ -68,6 +68,15 @@ class Flaky(Stage[Source]):
             (marks / item.key).touch()
             os._exit(3)
         return Value({"vowels": sum(letter in "aeiou" for letter in item.uri), "series": [0.5, 1.5]})
+
+
+class Broken(Length):
+    """Cannot be set up."""
+
+    name = "broken"
+
+    def setup(self, weights: Mapping[str, Path]) -> None:
+        raise RuntimeError("no such device")
 
 
 class Last(Stage[Source]):
