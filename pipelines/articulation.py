@@ -44,7 +44,7 @@ def articulate(speech: np.ndarray, rate: int) -> Mouth:
     power, hz = _spectrum(speech, rate)
     voice = _decibel(power, hz, _VOICE_HZ)
     # The loud parts of this very speech are its open vowels, whatever the level of the recording.
-    opening = np.clip((voice - np.percentile(voice, 95) + _RANGE_DB) / _RANGE_DB, 0, 1) ** 1.5
+    opening = np.clip((voice - np.percentile(voice, 98) + _RANGE_DB) / _RANGE_DB, 0, 1) ** 1.8
     balance = _decibel(power, hz, _SPREAD_HZ) - _decibel(power, hz, _ROUND_HZ)
     voiced = opening > 0.1
     centre = np.median(balance[voiced]) if voiced.any() else 0.0

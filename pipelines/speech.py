@@ -52,7 +52,8 @@ class Speech:
         spoken = [piece if piece in _PAUSES else self._word(piece) for piece in pieces]
         unknown = [piece for piece, sound in zip(pieces, spoken) if sound is None]
         if unknown:
-            raise SpeechError(f"no pronunciation for {', '.join(map(repr, unknown))}: write it with words of the dictionary")
+            names = ", ".join(map(repr, unknown))
+            raise SpeechError(f"no pronunciation for {names}: use words that the dictionary has")
         for position, piece in enumerate(pieces):
             following = spoken[position + 1 : position + 2]
             if piece.lower() in _BEFORE_VOWEL and following and following[0].lstrip("ˈˌ")[:1] in _VOWELS:

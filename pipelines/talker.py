@@ -2,8 +2,8 @@
 
 Every part is a backward map in the coordinates of that part. Lips and lids are curves through Face Mesh landmarks:
 where a curve moves, the skin between it and a fixed line (nose, jaw, neck, fold of the lid) stretches evenly, and what
-opens between the lips is painted: darkness, upper teeth, tongue. Then the head moves as a whole against a background that
-stays, under a hand-held camera with sensor noise.
+opens between the lips is painted: darkness, upper teeth, tongue. Then the head moves as a whole against a background
+that stays, under a hand-held camera with sensor noise.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ UPPER_LIDS = ((33, 246, 161, 160, 159, 158, 157, 173, 133), (362, 398, 384, 385,
 LOWER_LIDS = ((33, 7, 163, 144, 145, 153, 154, 155, 133), (362, 382, 381, 380, 374, 373, 390, 249, 263))
 
 # In half widths of the mouth.
-_JAW_DROP = 0.62
+_JAW_DROP = 0.56
 _LIP_RAISE = 0.10
 _CORNER_DROP = 0.10
 _WIDENING = 0.11
@@ -34,7 +34,7 @@ _TEETH = 0.17
 _NECK = 1.3
 
 _GAP = np.array([38, 15, 15], np.float32)
-_TEETH_COLOUR = np.array([214, 204, 190], np.float32)
+_TEETH_COLOUR = np.array([240, 218, 190], np.float32)
 _TONGUE_COLOUR = np.array([136, 62, 60], np.float32)
 
 _BLINK = np.array([0.35, 0.9, 1.0, 0.8, 0.45, 0.15], np.float32)  # how shut the lids are, frame by frame
@@ -63,6 +63,15 @@ def find_face(image: np.ndarray, tracker: FaceTracker) -> Portrait:
     return Portrait(image, tracks[0].landmarks[-1, :, :2].astype(np.float32))
 
 
+def tint(portrait: Portrait, degrees: float) -> Portrait:
+    """The same person elsewhere: every colour but the head's turned by ``degrees`` around the colour wheel."""
+    hue, saturation, value = cv2.split(cv2.cvtColor(portrait.image, cv2.COLOR_RGB2HSV))
+    turned = ((hue.astype(np.int16) + round(degrees / 2)) % 180).astype(np.uint8)
+    other = cv2.cvtColor(cv2.merge([turned, saturation, value]), cv2.COLOR_HSV2RGB)
+    head = _fade(_head_distance(portrait), 0.75, 1.0)[..., None]
+    return Portrait((other + head * (portrait.image.astype(np.float32) - other)).astype(np.uint8), portrait.landmarks)
+
+
 class Talker:
     def __init__(self, portrait: Portrait) -> None:
         self._image = portrait.image
@@ -83,7 +92,7 @@ class Talker:
             self._mouth.draw(face, float(mouth.opening[index]), float(mouth.width[index]))
             picture = self._head.move(face, motion, index)
             grain = noise[random.integers(_NOISE_FIELDS), :: random.choice((-1, 1)), :: random.choice((-1, 1))]
-            yield np.clip(picture + grain, 0, 255).astype(np.uint8)
+            yield cv2.add(picture, grain, dtype=cv2.CV_8U)
 
 
 class _Region:
@@ -129,8 +138,9 @@ class _MouthRegion:
     def __init__(self, portrait: Portrait) -> None:
         points = portrait.landmarks
         region = _Region(portrait.image, points[[UPPER_LIP[0], UPPER_LIP[-1]]], (-2.4, 2.4), (-1.6, 4.2))
-        self._region, self._source = region, portrait.image
-        self._upper, self._lower, self._jaw = (_Curve(region.place(points[list(p)])) for p in (UPPER_LIP, LOWER_LIP, JAW))
+        self._region = region
+        curves = (_Curve(region.place(points[list(indices)])) for indices in (UPPER_LIP, LOWER_LIP, JAW))
+        self._upper, self._lower, self._jaw = curves
         self._nose = float(region.place(points[[NOSE_BASE]])[0, 1])
         self._spread = region.u * np.exp(-((region.u / 1.3) ** 2) - region.v**2)
         # Nothing moves where the region ends.
@@ -177,7 +187,7 @@ class _MouthRegion:
         colour = colour + tongue[..., None] * (_TONGUE_COLOUR - colour)
         # The upper teeth hang from the skull, and the lip's shadow lies on them.
         teeth = _step((rest + _TEETH * (1 - 0.5 * u * u) - v) * unit) * np.clip((0.8 - np.abs(u)) / 0.15, 0, 1)
-        light = (0.45 + 0.4 * np.clip((v - top) / 0.15, 0, 1)) * (1 - 0.45 * u * u)
+        light = (0.55 + 0.35 * np.clip((v - top) / 0.15, 0, 1)) * (1 - 0.45 * u * u)
         colour = colour + teeth[..., None] * (_TEETH_COLOUR * light[..., None] - colour)
         return np.clip(patch + inside[..., None] * (colour - patch), 0, 255).astype(np.uint8)
 
@@ -238,8 +248,7 @@ class _Head:
         self._y, self._x = np.mgrid[:height, :width].astype(np.float32)
         x, y = self._x - centre[0], self._y - centre[1]
         # Hair and hat move with the face, shoulders and background less and less.
-        radius = np.hypot(x / (1.5 * half[0]), (y + 0.3 * half[1]) / (1.7 * half[1]))
-        self._weight = _fade(radius, 0.9, 2.0)
+        self._weight = _fade(_head_distance(portrait), 0.9, 2.0)
         # What is nearer the camera moves further when the head turns.
         self._dome = np.clip(1 - (x / (1.2 * half[0])) ** 2 - (y / (1.3 * half[1])) ** 2, 0, 1).astype(np.float32)
         self._turn_x = self._weight * -(self._y - high[1])
@@ -255,6 +264,15 @@ class _Head:
         return cv2.remap(
             face, x - at(motion.camera_x), y - at(motion.camera_y), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
         )
+
+
+def _head_distance(portrait: Portrait) -> np.ndarray:
+    """How far each pixel is from the head's centre, 1 about where hair or hat end: float32 ``[h, w]``."""
+    height, width = portrait.image.shape[:2]
+    low, high = portrait.landmarks.min(axis=0), portrait.landmarks.max(axis=0)
+    centre, half = (low + high) / 2, (high - low) / 2
+    ys, xs = np.mgrid[:height, :width].astype(np.float32)
+    return np.hypot((xs - centre[0]) / (1.5 * half[0]), (ys - centre[1] + 0.3 * half[1]) / (1.7 * half[1]))
 
 
 def _blinks(count: int, random: np.random.Generator) -> np.ndarray:
