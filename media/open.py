@@ -73,8 +73,8 @@ class OpenMedia:
     origin_s: float
 
     def rewind(self) -> None:
-        """Back to the first packet; also before it, as MPEG-TS seeks by decoding time."""
-        self.container.seek(min(0, round((self.origin_s - 1) * av.time_base)))
+        """Back to the first packet."""
+        self.container.seek(min(0, round(self.origin_s * av.time_base)))
 
     def frame_rate(self, measured: float) -> float:
         """Frames per second: the header's, exact where timestamps are rounded, unless it is off by over 1 %."""

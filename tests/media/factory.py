@@ -13,7 +13,7 @@ import av
 import numpy as np
 
 SIZE = (128, 96)
-CLOCK = 90_000
+CLOCK = 60_000  # MPEG-4 takes no finer one
 
 
 def write(
@@ -64,11 +64,13 @@ def write(
             packets += video.encode(frame)
         packets += video.encode(None)
         if sound is not None and audio is not None:
-            packed = np.ascontiguousarray(audio.T, np.float32).reshape(1, -1)
-            frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=sound.layout.name)
-            frame.sample_rate = audio_rate
-            frame.pts, frame.time_base = round(audio_start_s * audio_rate), Fraction(1, audio_rate)
-            packets += [*sound.encode(frame), *sound.encode(None)]
+            for start in range(0, audio.shape[1], 1024):
+                packed = np.ascontiguousarray(audio[:, start : start + 1024].T, np.float32).reshape(1, -1)
+                frame = av.AudioFrame.from_ndarray(packed, format="flt", layout=sound.layout.name)
+                frame.sample_rate = audio_rate
+                frame.pts, frame.time_base = round(audio_start_s * audio_rate) + start, Fraction(1, audio_rate)
+                packets += sound.encode(frame)
+            packets += sound.encode(None)
         for packet in sorted(packets, key=lambda packet: packet.dts * packet.time_base):
             out.mux(packet)
     return path
@@ -101,13 +103,13 @@ def flashes(times_s: Sequence[float], at_s: Sequence[float], size: tuple[int, in
 
 
 def clicks(seconds: float, at_s: Sequence[float], rate: int = 44_100, channels: int = 1) -> np.ndarray:
-    """Silence with a decaying 2 ms burst from each of ``at_s`` on, the same in all channels."""
+    """Silence with a decaying 4 ms burst of 2 kHz from each of ``at_s`` on, the same in all channels."""
     sound = np.zeros((channels, round(seconds * rate)), np.float32)
-    length = max(2, round(0.002 * rate))
-    burst = 0.9 * np.exp(-np.arange(length) / length * 3) * np.where(np.arange(length) % 2, -0.5, 1.0)
-    for t in at_s:
-        start = round(t * rate)
-        part = sound[:, start : start + length]
+    t = np.arange(round(0.004 * rate)) / rate
+    burst = 0.9 * np.exp(-t / 0.001) * np.cos(2 * np.pi * 2000 * t)
+    for moment in at_s:
+        start = round(moment * rate)
+        part = sound[:, start : start + len(t)]
         part += burst[: part.shape[1]].astype(np.float32)
     return sound
 
