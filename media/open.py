@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Self
 from urllib.parse import unquote, urlsplit
 
 import av
@@ -33,16 +33,22 @@ CONTAINERS = (
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]*(://|::)")
 
 
-class CountingFile:
-    """A binary file for the demuxer that counts the bytes given out (for a cached remote file, those fetched)."""
+class StoredFile:
+    """A seekable binary file that counts the bytes given out (for a cached remote file, those fetched).
 
-    def __init__(self, file: BinaryIO) -> None:
-        self._file = file
+    Whatever the store's client raises while reading, which may be of a type of its own, becomes an OSError.
+    """
+
+    def __init__(self, uri: str, file: BinaryIO) -> None:
+        self._uri, self._file = uri, file
         self._given = 0
         self.seek, self.tell = file.seek, file.tell
 
     def read(self, size: int = -1) -> bytes:
-        data = self._file.read(size)
+        try:
+            data = self._file.read(size)
+        except Exception as error:
+            raise _storage_error(self._uri, error) from error
         self._given += len(data)
         return data
 
@@ -50,6 +56,12 @@ class CountingFile:
     def bytes_read(self) -> int:
         fetched = getattr(getattr(self._file, "cache", None), "total_requested_bytes", 0)
         return fetched or self._given
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._file.close()
 
 
 @dataclass(slots=True)
@@ -68,7 +80,7 @@ class OpenMedia:
     container: InputContainer
     video: VideoStream
     audio: AudioStream | None
-    file: CountingFile
+    file: StoredFile
     size_bytes: int
     origin_s: float
 
@@ -93,28 +105,36 @@ def is_url(uri: str) -> bool:
     return bool(_URL.match(uri))
 
 
-def open_bytes(uri: str) -> BinaryIO:
-    """The file's bytes, seekable.
+def open_bytes(uri: str) -> StoredFile:
+    """The file's bytes.
 
     Raises:
         MediaError: there is no such file, it is a folder, or (on this machine) it may not be read.
         OSError: the storage failed, which another attempt may not see.
     """
     try:
-        if uri.startswith("file://"):
-            return Path(unquote(urlsplit(uri).path)).open("rb")
-        if not is_url(uri):
-            return Path(uri).open("rb")
-        storage, path = fsspec.core.url_to_fs(uri)
-        return storage.open(path, "rb", block_size=REMOTE_BLOCK_BYTES, cache_type="readahead")
+        return StoredFile(uri, _open(uri))
     except (FileNotFoundError, IsADirectoryError, NotADirectoryError) as error:
         raise MediaError(f"{uri!r}: no such file") from error
-    except PermissionError as error:
-        if is_url(uri):
-            raise
-        raise MediaError(f"{uri!r}: may not be read (permission denied)") from error
     except ValueError as error:
         raise MediaError(f"{uri!r}: not a path or URL that can be opened ({error})") from error
+    except Exception as error:
+        if isinstance(error, PermissionError) and not is_url(uri):
+            raise MediaError(f"{uri!r}: may not be read (permission denied)") from error
+        raise _storage_error(uri, error) from error
+
+
+def _open(uri: str) -> BinaryIO:
+    if uri.startswith("file://"):
+        return Path(unquote(urlsplit(uri).path)).open("rb")
+    if not is_url(uri):
+        return Path(uri).open("rb")
+    store, path = fsspec.core.url_to_fs(uri)
+    return store.open(path, "rb", block_size=REMOTE_BLOCK_BYTES, cache_type="readahead")
+
+
+def _storage_error(uri: str, error: Exception) -> OSError:
+    return error if isinstance(error, OSError) else OSError(f"{uri!r}: {type(error).__name__}: {error}")
 
 
 @contextmanager
@@ -126,17 +146,16 @@ def open_media(uri: str) -> Iterator[OpenMedia]:
             header of more than ``MAX_PIXELS`` pixels.
         OSError: the storage failed.
     """
-    with open_bytes(uri) as raw:
-        size = raw.seek(0, 2)
-        raw.seek(0)
+    with open_bytes(uri) as file:
+        size = file.seek(0, 2)
+        file.seek(0)
         if size == 0:
             raise MediaError(f"{uri!r}: the file is empty")
-        file = CountingFile(raw)
         options = {"format_whitelist": ",".join(CONTAINERS), "max_pixels": str(MAX_PIXELS)}
         try:
             container = av.open(file, options=options, buffer_size=BUFFER_BYTES, metadata_errors="replace")
         except (av.InvalidDataError, av.ArgumentError, av.EOFError) as error:
-            what = "cut short: its index (moov) is missing" if _lacks_moov(raw, size) else "not a video file"
+            what = "cut short: its index (moov) is missing" if _lacks_moov(file, size) else "not a video file"
             raise MediaError(f"{uri!r}: {what}") from error
         try:
             yield _with_streams(uri, container, file, size)
@@ -149,7 +168,7 @@ def why(error: av.FFmpegError) -> str:
     return f"{error.strerror} ({error.log[2].strip()})" if error.log else str(error.strerror)
 
 
-def _lacks_moov(file: BinaryIO, size: int) -> bool:
+def _lacks_moov(file: StoredFile, size: int) -> bool:
     """Whether it begins as an mp4 but none of its top-level boxes is the index."""
     at, kinds = 0, []
     while at + 8 <= size and len(kinds) < 1000:
@@ -162,7 +181,7 @@ def _lacks_moov(file: BinaryIO, size: int) -> bool:
     return b"ftyp" in kinds[:1] and b"moov" not in kinds
 
 
-def _with_streams(uri: str, container: InputContainer, file: CountingFile, size: int) -> OpenMedia:
+def _with_streams(uri: str, container: InputContainer, file: StoredFile, size: int) -> OpenMedia:
     videos = [s for s in container.streams.video if not s.disposition & Disposition.attached_pic]
     if not videos:
         held = ", ".join(sorted({s.type for s in container.streams})) or "nothing"

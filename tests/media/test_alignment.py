@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from pathlib import Path
 
+import av
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -93,8 +94,6 @@ def test_audio_before_the_video_is_cut(tmp_path):
 
 
 def test_a_gap_in_the_audio_stays_a_gap(tmp_path):
-    import av
-
     times = factory.regular(2, 25)
     source = factory.write(
         tmp_path / "whole.mkv",
@@ -200,35 +199,23 @@ def test_a_clip_is_the_same_part_of_the_whole(long_gop, first, length):
 
 
 def test_timestamps_that_repeat_or_run_back(tmp_path):
-    import av
-
+    """Two pictures at one time: the later stands. A picture that comes after its time has passed is not shown."""
     times = factory.regular(2, 25)
-    source = factory.write(
-        tmp_path / "good.avi", factory.numbered(times), times, codec="mjpeg", pixel_format="yuvj420p"
-    )
-    path = tmp_path / "bad.nut"
-    with av.open(str(source)) as inp, av.open(str(path), "w", options={"strict": "-2"}) as out:
+    source = factory.write(tmp_path / "a.mkv", factory.numbered(times), times, codec="mjpeg", pixel_format="yuvj420p")
+    path = tmp_path / "bad.mkv"
+    with av.open(str(source)) as inp, av.open(str(path), "w") as out:
         stream = out.add_stream_from_template(inp.streams.video[0])
-        for index, packet in enumerate(inp.demux(video=0)):
-            if packet.dts is None:
-                continue
-            # 20 and 21 stand at one time; 31 claims to be shown before 30.
-            packet.dts = packet.pts = {21: 20, 31: 29}.get(index, index)
-            packet.time_base = packet.stream.time_base
+        for index, packet in enumerate(packet for packet in inp.demux(video=0) if packet.size):
+            packet.pts = {21: 20, 31: 28}.get(index, index) * 40
+            packet.dts = (index - 10) * 40
             packet.stream = stream
-            try:
-                out.mux(packet)
-            except av.FFmpegError:
-                pytest.skip("this muxer refuses such timestamps")
+            out.mux(packet)
     seen = [factory.number_of(f) for f in decode_clip(str(path), 0.0, 1.96, needs=frozenset({"frames"})).frames]
-    assert seen[20:23] == [21, 21, 22]
-    assert seen[29:33] == [29, 30, 30, 32]
+    assert seen == [*range(20), 21, 21, *range(22, 31), 30, *range(32, 49)]
 
 
 def test_edit_list(tmp_path):
     """The first 0.4 s of video and sound are hidden by an edit list, as in a cut without transcoding."""
-    import av
-
     times = factory.regular(2, 25)
     source = factory.write(
         tmp_path / "whole.mp4",
