@@ -34,8 +34,9 @@ _SAME_FACE_IOU = 0.3
 # The mesh ends on the forehead, face detectors draw their boxes to the hairline: this share of the mesh's height
 # above it, measured against YuNet's boxes (their bottoms, centres and widths agree with the mesh's within 7 %).
 _HAIRLINE = 0.15
-# PySceneDetect's ContentDetector default: mean change of hue, saturation and value (0…255) between two frames.
-_CUT = 27.0
+# PySceneDetect's AdaptiveDetector defaults: the mean change of hue, saturation and value (0…255) between two frames is
+# at least this much, and this many times its mean over two frames before and two after.
+_CUT_CHANGE, _CUT_RATIO, _CUT_WINDOW = 15.0, 3.0, 2
 _CUT_WIDTH = 64
 
 
@@ -48,8 +49,8 @@ class FaceTrack:
         boxes: float32 ``[n, 4]``, x1, y1, x2, y2 in pixels of ``media.frames``: chin to hairline, as face
             detectors draw them. They may reach over the picture's edge.
         confidence: float32 ``[n]``, probability that a face is there; 0 where it was interpolated.
-        landmarks: float32 ``[n, 468, 3]`` in the order of MediaPipe's mesh: x, y in pixels of ``media.frames``, z in the
-            same unit, smaller is nearer.
+        landmarks: float32 ``[n, 468, 3]`` in the order of MediaPipe's mesh: x, y in pixels of ``media.frames``, z in
+            the same unit, smaller is nearer.
     """
 
     frames: np.ndarray
@@ -96,6 +97,8 @@ class FaceTracker:
         return sorted(found, key=lambda track: (-float(track.sizes.sum()), int(track.frames[0])))
 
     def _follow(self, track: _Live, index: int, frame: np.ndarray) -> None:
+        # The region moves every frame. To hold it while the head is still gave steadier landmarks, but a jaw that goes
+        # less with the sound (mean correlation .60 instead of .65 on seven clips of talkers).
         points, presence = self._landmarks(frame, Region.of_landmarks(track.points[-1][:, :2]))
         if presence >= _MIN_PRESENCE:
             track.add(index, points, presence)
@@ -134,17 +137,23 @@ def load_tracker(weights: Mapping[str, Path]) -> FaceTracker:
 
 
 def find_cuts(frames: np.ndarray) -> list[int]:
-    """Indices of frames that begin a new shot, by the measure of PySceneDetect's ContentDetector."""
-    cuts = []
+    """Indices of frames that begin a new shot, by the rule of PySceneDetect's AdaptiveDetector."""
+    change = np.zeros(len(frames))
     before = None
     for index, frame in enumerate(frames):
         height = max(1, round(frame.shape[0] * _CUT_WIDTH / frame.shape[1]))
         small = cv2.resize(frame, (_CUT_WIDTH, height), interpolation=cv2.INTER_AREA)
         now = cv2.cvtColor(small, cv2.COLOR_RGB2HSV).astype(np.int16)
-        if before is not None and np.abs(now - before).mean() > _CUT:
-            cuts.append(index)
+        if before is not None:
+            change[index] = np.abs(now - before).mean()
         before = now
-    return cuts
+    return [index for index in range(1, len(frames)) if _stands_out(change, index)]
+
+
+def _stands_out(change: np.ndarray, index: int) -> bool:
+    # The first frame has no change, so it is no neighbour either.
+    around = np.concatenate([change[max(index - _CUT_WINDOW, 1) : index], change[index + 1 : index + 1 + _CUT_WINDOW]])
+    return bool(change[index] >= _CUT_CHANGE and change[index] * len(around) >= _CUT_RATIO * around.sum())
 
 
 @dataclass(slots=True)
