@@ -21,7 +21,7 @@ from media.mel import log_mel
 MODEL_FILE = Path(__file__).with_name("lip_cca.npz")
 MAX_LAG = 37  # frames searched to either side, 1.48 s
 REACH = 2  # frames of context to either side
-SMOOTH = 25  # frames of the running mean that is taken off lips and sound
+SMOOTH = 37  # frames (1.5 s) of the running mean that is taken off lips and sound
 MELS = 40
 SPECTRUM = 400  # samples of a spectrum, 25 ms
 LEVEL = 0.05  # root mean square that all sound is brought to
@@ -119,16 +119,6 @@ def align_lips(landmarks: np.ndarray, face: np.ndarray) -> np.ndarray:
     return np.stack([np.interp(everywhere, known, column) for column in lips.T], axis=1)
 
 
-def yaw(landmarks: np.ndarray, face: np.ndarray) -> np.ndarray:
-    """Degrees ``[n]`` that each face is turned from frontal, positive to the picture's right; NaN where unknown."""
-    points = landmarks[:, STILL].astype(np.float64)
-    known = np.isfinite(points).all((1, 2))
-    degrees = np.full(len(points), np.nan)
-    rotation, _ = onto(points[known] - points[known].mean(1, keepdims=True), face - face.mean(0))
-    degrees[known] = np.degrees(np.arctan2(-rotation[:, 2, 0], rotation[:, 2, 2]))
-    return degrees
-
-
 def onto(points: np.ndarray, target: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """Rotations ``[n, 3, 3]`` and scales ``[n]`` that lay centred ``points`` onto ``target`` (Umeyama 1991)."""
     u, spectrum, v = np.linalg.svd(np.einsum("nki,kj->nij", points, target))
@@ -158,7 +148,7 @@ def mel_spectra(speech: np.ndarray) -> np.ndarray:
 
 
 def detrend(series: np.ndarray) -> np.ndarray:
-    """``series`` ``[n, d]`` less its running mean over one second."""
+    """``series`` ``[n, d]`` less its running mean over 1.5 s."""
     half = SMOOTH // 2
     total = np.concatenate([np.zeros((1, series.shape[1])), np.cumsum(series, 0)])
     index = np.arange(len(series))
@@ -168,8 +158,9 @@ def detrend(series: np.ndarray) -> np.ndarray:
 
 def in_context(series: np.ndarray) -> np.ndarray:
     """Each frame with the two before and the two after it: ``[n, d]`` -> ``[n, 5 d]``."""
-    padded = np.pad(series, ((REACH, REACH), (0, 0)), mode="edge")
-    return np.concatenate([padded[k : k + len(series)] for k in range(2 * REACH + 1)], axis=1)
+    index = np.arange(len(series))
+    taps = [series[np.clip(index + tap, 0, len(series) - 1)] for tap in range(-REACH, REACH + 1)]
+    return np.concatenate(taps, axis=1)
 
 
 def correlate(lips: np.ndarray, sound: np.ndarray, weights: np.ndarray, start: int = 0) -> np.ndarray:

@@ -19,7 +19,8 @@ import torch
 from curation.audio.noise import frame_powers, pause_floor, pause_frames, ratio_db, spectral_floor, speech_frames
 from curation.audio.vad import Interval, load_detector
 from curation.av import lip_cca, syncnet
-from curation.av.lip_cca import IN_SYNC_FRAMES, load_lip_cca, move_audio, yaw
+from curation.av.lip_cca import IN_SYNC_FRAMES, load_lip_cca, move_audio
+from curation.av.pose import head_pose
 from curation.av.tracks import TRACKER_WEIGHTS, FaceTrack, load_tracker
 from engine.stage import SERIES, NotApplicable, OpenClip, Outcome, Stage, StageConfig, Value, field
 from media.clip import GRID_FPS, ClipMedia
@@ -118,7 +119,7 @@ class LipSync(Stage[OpenClip]):
         judged = self._compare(lips, media.speech, start)
 
         usable_s = float(spoken[track.frames].sum() / GRID_FPS)
-        turn = float(np.median(np.abs(yaw(track.landmarks, self._model.face))))
+        turn = float(np.median(np.abs(head_pose(track.landmarks)[:, 0])))
         snr = self._snr_db(media, intervals)
         undecided = [
             reason
@@ -171,7 +172,7 @@ class LipSync(Stage[OpenClip]):
     def _by_syncnet(self, lips: torch.Tensor, speech: np.ndarray, start: int) -> _Judged:
         per_frame = syncnet.SAMPLES_PER_FRAME
         samples = speech[start * per_frame : len(speech) // per_frame * per_frame] * 32768
-        found = syncnet.compare(lips, syncnet.embed_sound(self._net, mfcc(samples), len(lips)))
+        found = syncnet.compare(lips, syncnet.embed_sound(self._net, mfcc(samples)))
         columns = {"sync_c": found.sync_c, "sync_d": found.sync_d}
         clear = found.sync_c >= MIN_SYNC_C
         return _Judged(found.offset, found.offset / GRID_FPS, found.sync_c, clear, -found.distances, columns)

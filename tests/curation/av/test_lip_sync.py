@@ -1,0 +1,165 @@
+from __future__ import annotations
+
+from pathlib import Path
+from types import SimpleNamespace
+
+import numpy as np
+import pyarrow as pa
+import pytest
+import torch
+
+from corpus.clip import Clip
+from curation.av import syncnet
+from curation.av.lip_sync import LipSync, LipSyncConfig
+from curation.av.tracks import FaceTrack
+from curation.av.train_lip_cca import Sample, fit, mean_face
+from engine.stage import NotApplicable, OpenClip, Outcome, Value
+from media.clip import ClipMedia
+from media.decode import decode_clip
+from media.probe import probe
+
+from .test_lip_cca import PER_FRAME, talker
+
+CLIP = Clip("key", "clip.mp4", "content", 0.0, 8.0, 640, 480, 25.0, 16_000)
+
+
+@pytest.fixture(scope="module")
+def stage() -> LipSync:
+    """The stage with an estimator trained on synthetic talkers, and faces and speech given by each test."""
+    samples = [Sample(f"{k}.mp4", f"family {k % 4}", 0, *talker(k)) for k in range(8)]
+    stage = LipSync()
+    stage._model = fit(samples, mean_face(samples))
+    stage._model = type(stage._model)(
+        **{name: getattr(stage._model, name) for name in ("face", "lips", "sound", "correlations")},
+        floor_in_sync=3.0,
+        floor_offset=3.6,
+    )
+    stage._net = None
+    return stage
+
+
+def track_of(landmarks: np.ndarray, first: int = 0) -> FaceTrack:
+    frames = np.arange(first, first + len(landmarks))
+    boxes = np.concatenate([landmarks[:, :, :2].min(1), landmarks[:, :, :2].max(1)], axis=1).astype(np.float32)
+    return FaceTrack(frames, boxes, np.ones(len(frames), np.float32), landmarks.astype(np.float32))
+
+
+def scored(stage: LipSync, tracks: list[FaceTrack], speech: np.ndarray, intervals=((0.0, 8.0),)) -> Outcome:
+    stage._tracker = SimpleNamespace(tracks=lambda media: tracks)
+    stage._detector = SimpleNamespace(
+        intervals=lambda media: list(intervals), probabilities=lambda media: np.ones(len(media.speech) // 512 + 1)
+    )
+    count = 1 + max((int(track.frames[-1]) for track in tracks), default=199)
+    media = ClipMedia(8.0, frames=np.zeros((count, 8, 8, 3), np.uint8), speech=speech, audio_rate=16_000)
+    (outcome,) = stage.score([OpenClip(CLIP, media)])
+    if isinstance(outcome, Value):
+        assert set(outcome.values) == set(LipSync.values.names)
+        pa.Table.from_pylist([dict(outcome.values)], schema=LipSync.values)
+    return outcome
+
+
+def test_in_sync(stage: LipSync) -> None:
+    landmarks, speech = talker(20)
+    values = scored(stage, [track_of(landmarks)], speech).values
+    assert (values["estimator"], values["answer"], values["undecided"]) == ("lip_cca", "in_sync", [])
+    assert (values["offset_frames"], values["residual_offset_frames"], values["repaired_strength"]) == (0, None, None)
+    assert values["sync_evidence"] == pytest.approx(values["evidence"])
+    assert (values["sync_c"], values["sync_d"]) == (None, None)
+    assert values["offset_over_time"] == [0.0] * 4
+    assert values["usable_s"] == pytest.approx(8.0)
+
+
+@pytest.mark.parametrize("late", [-20, -10, 10, 30])
+def test_offset_and_its_repair(stage: LipSync, late: int) -> None:
+    landmarks, speech = talker(21, late=late)
+    values = scored(stage, [track_of(landmarks)], speech).values
+    assert (values["answer"], values["offset_frames"]) == ("offset", late)
+    assert values["residual_offset_frames"] == 0
+    assert values["repaired_strength"] > 3
+
+
+def test_anothers_speech_is_undecided(stage: LipSync) -> None:
+    values = scored(stage, [track_of(talker(22)[0])], talker(23)[1]).values
+    assert (values["answer"], values["undecided"]) == ("undecided", ["no_peak"])
+
+
+def test_why_it_is_undecided(stage: LipSync) -> None:
+    landmarks, speech = talker(24)
+    assert scored(stage, [track_of(landmarks)], speech, [(1.0, 3.5)]).values["undecided"] == ["short"]
+    turned = landmarks @ np.array([[0.5, 0, 0.866], [0, 1, 0], [-0.866, 0, 0.5]])
+    assert "yaw" in scored(stage, [track_of(turned)], speech).values["undecided"]
+    noise = 0.1 * np.random.default_rng(0).standard_normal(len(speech)).astype(np.float32)
+    noisy = scored(stage, [track_of(landmarks)], 0.001 * speech + noise).values
+    assert "snr" in noisy["undecided"]
+    assert noisy["answer"] == "undecided"
+
+
+def test_no_meaning_without_sound_speech_or_face(stage: LipSync) -> None:
+    landmarks, speech = talker(25)
+    track = track_of(landmarks)
+    for outcome, reason in (
+        (scored(stage, [track], speech[:0]), "no audio"),
+        (scored(stage, [track], speech, ()), "no speech"),
+        (scored(stage, [], speech), "no face"),
+        (scored(stage, [track_of(landmarks, first=190)], speech), None),
+        (scored(stage, [track_of(landmarks, first=196)], speech), "the sound ends before the face appears"),
+    ):
+        assert reason is None or outcome == NotApplicable(reason)
+
+
+def test_the_face_that_talks_is_compared(stage: LipSync) -> None:
+    landmarks, speech = talker(26)
+    still = np.tile(landmarks[:1], (200, 1, 1))
+    values = scored(stage, [track_of(still * 1.5), track_of(landmarks)], speech).values
+    assert (values["track"], values["answer"]) == (1, "in_sync")
+
+
+class Echo(torch.nn.Module):
+    """Stands for SyncNet: lips and sound that carry the same number are near."""
+
+    def encode_lips(self, windows: torch.Tensor) -> torch.Tensor:
+        return windows[:, :1, 0, 100, 100] / 10 * torch.ones(1, 4)
+
+    def encode_sound(self, windows: torch.Tensor) -> torch.Tensor:
+        return windows[:, 0, :1, 2] * torch.ones(1, 4)
+
+
+def test_syncnet_fills_its_own_columns(stage: LipSync, monkeypatch: pytest.MonkeyPatch) -> None:
+    landmarks, speech = talker(27)
+    hidden = np.random.default_rng(3).integers(0, 250, 240)
+    monkeypatch.setattr(
+        syncnet,
+        "crop_track",
+        lambda frames, boxes: np.tile(hidden[20:220, None, None, None].astype(np.uint8), (1, 224, 224, 3)),
+    )
+    monkeypatch.setattr(
+        "curation.av.lip_sync.mfcc",
+        lambda samples: np.repeat(hidden[20 - 6 : 220 - 6] / 10, 4)[:-1, None] * np.ones(13),
+    )
+    other = LipSync(LipSyncConfig(backend="syncnet"))
+    other._model, other._net = stage._model, Echo()
+    values = scored(other, [track_of(landmarks)], speech).values
+    assert (values["estimator"], values["offset_frames"], len(values["curve"])) == ("syncnet", 6, 31)
+    assert int(np.argmax(values["curve"])) == 15 + 6
+    assert values["sync_c"] == pytest.approx(np.max(values["curve"]) - np.median(values["curve"]), rel=1e-4)
+    assert values["sync_d"] == pytest.approx(-np.max(values["curve"]), rel=1e-4)
+    assert values["confidence"] is values["evidence"] is values["sync_evidence"] is None
+
+
+def test_weights_that_are_asked_for() -> None:
+    assert "syncnet" not in LipSync().weights()
+    assert "syncnet" in LipSync(LipSyncConfig(backend="syncnet")).weights()
+
+
+@pytest.mark.parametrize(
+    ("name", "offset"), [("vr4__keep.mp4", 0), ("rostrum__shifted.mp4", -10), ("oldman__shifted.mp4", 10)]
+)
+def test_real_talkers(shared: Path, weights, name: str, offset: int) -> None:
+    stage = LipSync()
+    stage.setup(weights(*stage.weights()))
+    path = str(shared / "bench" / "clips" / name)
+    media = decode_clip(path, 0.0, probe(path).duration_s, needs=stage.needs)
+    (outcome,) = stage.score([OpenClip(CLIP, media)])
+    assert outcome.values["offset_frames"] == pytest.approx(offset, abs=2)
+    assert outcome.values["answer"] in ("in_sync" if not offset else "offset", "undecided")
+    assert media.speech.size >= PER_FRAME
