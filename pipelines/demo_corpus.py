@@ -23,7 +23,7 @@ from media.probe import probe
 from pipelines import speech
 from pipelines.articulation import FPS, articulate, closed
 from pipelines.faults import degrade, drown, fit_level, freeze, music, shift, subtitle, truncate
-from pipelines.talker import Portrait, Talker, find_face, tint
+from pipelines.talker import Portrait, Talker, find_face
 
 LABELS = "labels.tsv"
 PORTRAITS = ("portrait", "portrait_hopper")
@@ -35,6 +35,7 @@ WORKERS = 2
 _ROOM = 10 ** (-62 / 20)  # no microphone hears nothing
 _SHIFTS = (0.4, -0.32, 0.8, -0.6)
 _SNR_DB = 0.0
+_GOOD_CRF, _BAD_CRF = 20, 38
 
 
 @dataclass(frozen=True)
@@ -45,7 +46,7 @@ class Person:
         portrait: name in the weights registry.
         box: the part of the portrait that is filmed, x1, y1, x2, y2 in its pixels: square.
         mirrored: left and right exchanged.
-        hue: degrees by which all colours but the head's are turned.
+        tint: a hue, the saturation (0…1) from which it counts, and by how many degrees it is turned.
         voice: of Kokoro.
         text: what is said.
     """
@@ -54,21 +55,21 @@ class Person:
     portrait: str
     box: tuple[int, int, int, int]
     mirrored: bool
-    hue: float
+    tint: tuple[float, float, float] | None
     voice: str
     text: str
 
 
 PEOPLE = (
-    Person("ada", "portrait", (88, 0, 372, 284), False, 0, "jf_alpha",
+    Person("ada", "portrait", (88, 0, 372, 284), False, None, "jf_alpha",
            "Good morning. You may know the moon from a picture, but nothing will tell you how bright it is."),
-    Person("bea", "portrait_hopper", (16, 0, 496, 480), False, 0, "jf_gongitsune",
+    Person("bea", "portrait_hopper", (16, 0, 496, 480), False, None, "jf_gongitsune",
            "We open the market at five, and my father will make a big bowl of soup."),
-    Person("cleo", "portrait", (100, 8, 350, 258), True, 200, "jf_nezumi",
+    Person("cleo", "portrait", (100, 8, 350, 258), True, (12, 0.6, 205), "jf_nezumi",
            "When I was a child, every map in our home had a river, and a house by the sea."),
-    Person("dora", "portrait_hopper", (56, 10, 476, 430), True, 130, "jf_tebukuro",
+    Person("dora", "portrait_hopper", (56, 10, 476, 430), True, (212, 0.25, 140), "jf_tebukuro",
            "Please remember, a good bridge is never done. Many people must keep it alive."),
-    Person("emil", "portrait_hopper", (16, 0, 496, 480), True, 250, "jm_kumo",
+    Person("robin", "portrait_hopper", (16, 0, 496, 480), True, (212, 0.25, -60), "jm_kumo",
            "The hard part of the voyage was the long wait. We read, and we told an old story."),
 )  # fmt: skip
 
@@ -110,37 +111,37 @@ def build(folder: Path, seed: int = 0) -> Path:
 
 
 def _plant(shelf: _Shelf, takes: Sequence[Take], talkers: Sequence[Talker], seed: int) -> None:
-    ada, bea, cleo, dora, emil = takes
+    ada, bea, cleo, dora, robin = takes
     names = {take.person.name: f"{take.person.name}__keep.mp4" for take in takes}
-    names["emil"] = """emil's "long wait" – take 1__keep.mp4"""
+    names["robin"] = """robin's "long wait" – take 1__keep.mp4"""
     for take in takes:
         shelf.add(names[take.person.name], "keep", take.frames, take.sound)
     shelf.add("ada__static.mp4", "static", freeze(ada.frames), ada.sound)
     shelf.add("dora__static.mp4", "static", freeze(dora.frames), dora.sound)
     for take in (bea, cleo):
         shelf.add(f"{take.person.name}__text.mp4", "text", subtitle(take.frames, take.person.text), take.sound)
-    shelf.add("cleo__quality.mp4", "quality", degrade(cleo.frames), cleo.sound)
-    shelf.add("emil__quality.mp4", "quality", degrade(emil.frames), emil.sound)
+    shelf.add("cleo__quality.mp4", "quality", degrade(cleo.frames), cleo.sound, crf=_BAD_CRF)
+    shelf.add("robin__quality.mp4", "quality", degrade(robin.frames), robin.sound, crf=_BAD_CRF)
     shelf.add("bea__muted.mp4", "muted", bea.frames, None)
     shelf.add("dora__music.mp4", "no_speech", dora.frames, music(len(dora.frames) / FPS, speech.RATE, seed))
     for take in (ada, dora):
         noisy = drown(take.sound, _SNR_DB, seed)
         shelf.add(f"{take.person.name}__noisy.mp4", "noisy", take.frames, noisy, snr_db=_SNR_DB)
-    for seen, heard in ((bea, emil), (cleo, ada)):
+    for seen, heard in ((bea, robin), (cleo, ada)):
         name = f"{seen.person.name}__swapped.mp4"
         shelf.add(name, "unsynced", seen.frames, heard.sound, audio_of=heard.person.name)
-    for take, seconds in zip((ada, bea, cleo, emil), _SHIFTS):
+    for take, seconds in zip((ada, bea, cleo, robin), _SHIFTS):
         late = shift(take.sound, seconds, speech.RATE)
         shelf.add(f"{take.person.name}__shifted.mp4", "unsynced", take.frames, late, shift_s=seconds)
-    for number, (seen, heard) in enumerate(((0, emil), (1, cleo))):
+    for number, (seen, heard) in enumerate(((0, robin), (1, cleo))):
         silent = list(talkers[seen].frames(closed(len(heard.frames)), seed + 100 + number))
         name = f"{takes[seen].person.name}__voiceover.mp4"
         shelf.add(name, "no_speaker", silent, heard.sound, audio_of=heard.person.name)
     # Long enough on both sides of the cut for a clip.
     half = round(3.4 * FPS)
     samples = round(3.4 * speech.RATE)
-    joined = np.concatenate([ada.sound[:samples], emil.sound[:samples]])
-    shelf.add("ada_emil__cut.mp4", "cut", ada.frames[:half] + emil.frames[:half], joined, cut_s=half / FPS)
+    joined = np.concatenate([ada.sound[:samples], robin.sound[:samples]])
+    shelf.add("ada_robin__cut.mp4", "cut", ada.frames[:half] + robin.frames[:half], joined, cut_s=half / FPS)
     shelf.add_truncated("cleo__broken.mp4", names["cleo"])
 
 
@@ -166,7 +167,13 @@ class _Shelf:
         self._writing: dict[str, Future[None]] = {}
 
     def add(
-        self, name: str, label: str, frames: Sequence[np.ndarray], sound: np.ndarray | None, **params: object
+        self,
+        name: str,
+        label: str,
+        frames: Sequence[np.ndarray],
+        sound: np.ndarray | None,
+        crf: int = _GOOD_CRF,
+        **params: object,
     ) -> None:
         """A clip as long as its pictures; ``None`` for sound is a silent audio track."""
         samples = round(len(frames) / FPS * speech.RATE)
@@ -176,7 +183,7 @@ class _Shelf:
             heard += self._random.normal(0, _ROOM, samples).astype(np.float32)
         self._note(name, label, params)
         self._writing[name] = self._pool.submit(
-            write_video, self._folder / name, frames, FPS, audio=heard, audio_rate=speech.RATE
+            write_video, self._folder / name, frames, FPS, audio=heard, audio_rate=speech.RATE, crf=crf
         )
 
     def add_truncated(self, name: str, whole: str) -> None:
@@ -209,4 +216,17 @@ def _portrait(person: Person, path: Path, tracker: FaceTracker) -> Portrait:
     image = cv2.resize(image[y1:y2, x1:x2], (SIDE, SIDE), interpolation=how)
     if person.mirrored:
         image = np.ascontiguousarray(image[:, ::-1])
-    return tint(find_face(image, tracker), person.hue)
+    if person.tint is not None:
+        image = _turn_hue(image, *person.tint)
+    return find_face(image, tracker)
+
+
+def _turn_hue(image: np.ndarray, hue: float, saturation: float, degrees: float) -> np.ndarray:
+    """Dye one bright colour, clothes or background: what is within some 15° of ``hue`` and at least so saturated."""
+    hsv = cv2.cvtColor(image.astype(np.float32) / 255, cv2.COLOR_RGB2HSV)
+    away = np.abs((hsv[..., 0] - hue + 180) % 360 - 180)
+    share = np.clip((20 - away) / 10, 0, 1) * np.clip((hsv[..., 1] - saturation) / 0.15 + 1, 0, 1)
+    share *= np.clip((hsv[..., 2] - 0.5) / 0.2, 0, 1)  # shadows, of the mouth's corners too, keep theirs
+    hsv[..., 0] = (hsv[..., 0] + degrees) % 360
+    dyed = cv2.cvtColor(hsv, cv2.COLOR_HSV2RGB) * 255
+    return (image + share[..., None] * (dyed - image)).round().astype(np.uint8)

@@ -63,15 +63,6 @@ def find_face(image: np.ndarray, tracker: FaceTracker) -> Portrait:
     return Portrait(image, tracks[0].landmarks[-1, :, :2].astype(np.float32))
 
 
-def tint(portrait: Portrait, degrees: float) -> Portrait:
-    """The same person elsewhere: every colour but the head's turned by ``degrees`` around the colour wheel."""
-    hue, saturation, value = cv2.split(cv2.cvtColor(portrait.image, cv2.COLOR_RGB2HSV))
-    turned = ((hue.astype(np.int16) + round(degrees / 2)) % 180).astype(np.uint8)
-    other = cv2.cvtColor(cv2.merge([turned, saturation, value]), cv2.COLOR_HSV2RGB)
-    head = _fade(_head_distance(portrait), 0.75, 1.0)[..., None]
-    return Portrait((other + head * (portrait.image.astype(np.float32) - other)).astype(np.uint8), portrait.landmarks)
-
-
 class Talker:
     def __init__(self, portrait: Portrait) -> None:
         self._image = portrait.image
@@ -248,7 +239,8 @@ class _Head:
         self._y, self._x = np.mgrid[:height, :width].astype(np.float32)
         x, y = self._x - centre[0], self._y - centre[1]
         # Hair and hat move with the face, shoulders and background less and less.
-        self._weight = _fade(_head_distance(portrait), 0.9, 2.0)
+        radius = np.hypot(x / (1.5 * half[0]), (y + 0.3 * half[1]) / (1.7 * half[1]))
+        self._weight = _fade(radius, 0.9, 2.0)
         # What is nearer the camera moves further when the head turns.
         self._dome = np.clip(1 - (x / (1.2 * half[0])) ** 2 - (y / (1.3 * half[1])) ** 2, 0, 1).astype(np.float32)
         self._turn_x = self._weight * -(self._y - high[1])
@@ -264,15 +256,6 @@ class _Head:
         return cv2.remap(
             face, x - at(motion.camera_x), y - at(motion.camera_y), cv2.INTER_LINEAR, borderMode=cv2.BORDER_REFLECT_101
         )
-
-
-def _head_distance(portrait: Portrait) -> np.ndarray:
-    """How far each pixel is from the head's centre, 1 about where hair or hat end: float32 ``[h, w]``."""
-    height, width = portrait.image.shape[:2]
-    low, high = portrait.landmarks.min(axis=0), portrait.landmarks.max(axis=0)
-    centre, half = (low + high) / 2, (high - low) / 2
-    ys, xs = np.mgrid[:height, :width].astype(np.float32)
-    return np.hypot((xs - centre[0]) / (1.5 * half[0]), (ys - centre[1] + 0.3 * half[1]) / (1.7 * half[1]))
 
 
 def _blinks(count: int, random: np.random.Generator) -> np.ndarray:
