@@ -142,7 +142,7 @@ class Guard:
         }
         command = [sys.executable, "-m", "engine.guard", str(theirs.fileno()), str(os.getpid())]
         self._process = subprocess.Popen(
-            command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL, stdout=sys.stderr.fileno()
+            command, pass_fds=[theirs.fileno()], env=environment, stdin=subprocess.DEVNULL, stdout=2
         )
         theirs.close()
         self._connection = Connection(ours.detach())
