@@ -53,7 +53,7 @@ def decode_clip(
         ValueError: the decoder is not installed or cannot read this kind of address.
         OSError: the storage failed.
     """
-    if not 0 <= start_s < end_s:
+    if not 0 <= start_s < end_s < math.inf:
         raise MediaError(f"{uri!r}: there is no clip from {start_s:g} to {end_s:g} s")
     began = time.perf_counter()
     if decoder == "decord" and "frames" in needs:

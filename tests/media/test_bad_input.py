@@ -317,6 +317,6 @@ def test_undecodable_bytes_in_name(tmp_path, plain):
 def test_interval_outside_the_file(plain):
     with pytest.raises(MediaError, match=r"only 0\.00 of the clip's 1\.00 s"):
         decode_clip(str(plain), 5.0, 6.0, needs=ALL)
-    for start, end in ((1.0, 1.0), (2.0, 1.0), (-1.0, 1.0), (float("nan"), 1.0)):
+    for start, end in ((1.0, 1.0), (2.0, 1.0), (-1.0, 1.0), (float("nan"), 1.0), (0.0, float("inf"))):
         with pytest.raises(MediaError, match="there is no clip"):
             decode_clip(str(plain), start, end, needs=ALL)
