@@ -15,7 +15,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from curation.av.tracks import TRACKER_WEIGHTS, FaceTracker, load_tracker
+from curation.av.tracks import TRACKER_WEIGHTS, load_tracker
 from engine.weights import resolve
 from media.decode import decode_clip
 from media.encode import write_video
@@ -23,7 +23,7 @@ from media.probe import probe
 from pipelines import speech
 from pipelines.articulation import FPS, articulate, closed
 from pipelines.faults import degrade, drown, fit_level, freeze, music, shift, subtitle, truncate
-from pipelines.talker import Portrait, Talker, find_face
+from pipelines.talker import Talker, find_face
 
 LABELS = "labels.tsv"
 PORTRAITS = ("portrait", "portrait_hopper")
@@ -95,7 +95,7 @@ def build(folder: Path, seed: int = 0) -> Path:
     weights = resolve(WEIGHTS)
     folder.mkdir(parents=True, exist_ok=True)
     tracker = load_tracker(weights)
-    talkers = [Talker(_portrait(person, weights[person.portrait], tracker)) for person in PEOPLE]
+    talkers = [Talker(find_face(film(person, weights[person.portrait]), tracker)) for person in PEOPLE]
     voice = speech.Speech(weights)
     with ThreadPoolExecutor(WORKERS) as pool:
 
@@ -138,8 +138,8 @@ def _plant(shelf: _Shelf, takes: Sequence[Take], talkers: Sequence[Talker], seed
         name = f"{takes[seen].person.name}__voiceover.mp4"
         shelf.add(name, "no_speaker", silent, heard.sound, audio_of=heard.person.name)
     # Long enough on both sides of the cut for a clip.
-    half = round(3.4 * FPS)
-    samples = round(3.4 * speech.RATE)
+    half = min(round(3.4 * FPS), len(ada.frames))
+    samples = round(half / FPS * speech.RATE)
     joined = np.concatenate([ada.sound[:samples], robin.sound[:samples]])
     shelf.add("ada_robin__cut.mp4", "cut", ada.frames[:half] + robin.frames[:half], joined, cut_s=half / FPS)
     shelf.add_truncated("cleo__broken.mp4", names["cleo"])
@@ -209,16 +209,15 @@ class _Shelf:
         self._rows.append((name, label, " ".join(f"{key}={value}" for key, value in params.items())))
 
 
-def _portrait(person: Person, path: Path, tracker: FaceTracker) -> Portrait:
-    image = cv2.cvtColor(cv2.imread(str(path), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
+def film(person: Person, portrait: Path) -> np.ndarray:
+    """The picture that ``person`` is animated from: uint8 RGB ``[SIDE, SIDE, 3]``."""
+    image = cv2.cvtColor(cv2.imread(str(portrait), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     x1, y1, x2, y2 = person.box
     how = cv2.INTER_AREA if x2 - x1 > SIDE else cv2.INTER_CUBIC
     image = cv2.resize(image[y1:y2, x1:x2], (SIDE, SIDE), interpolation=how)
     if person.mirrored:
         image = np.ascontiguousarray(image[:, ::-1])
-    if person.tint is not None:
-        image = _turn_hue(image, *person.tint)
-    return find_face(image, tracker)
+    return image if person.tint is None else _turn_hue(image, *person.tint)
 
 
 def _turn_hue(image: np.ndarray, hue: float, saturation: float, degrees: float) -> np.ndarray:
