@@ -10,6 +10,7 @@ clips; it is kept, because Sync-C and Sync-D are defined by it.
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -93,7 +94,7 @@ def load_syncnet(path: str | Path) -> SyncNet:
     """
     net = SyncNet()
     net.load_state_dict(torch.load(path, map_location="cpu", weights_only=True), strict=True)
-    return net.eval()
+    return net.eval().to("cuda" if torch.cuda.is_available() else "cpu")
 
 
 @dataclass(frozen=True, slots=True)
@@ -157,7 +158,7 @@ def embed_lips(net: SyncNet, crops: np.ndarray, batch: int = 20) -> torch.Tensor
     pictures = torch.from_numpy(crops).permute(3, 0, 1, 2)
     windows = [pictures[:, t : t + WINDOW] for t in range(len(crops) - WINDOW)]
     batches = [torch.stack(windows[k : k + batch]).float() for k in range(0, len(windows), batch)]
-    return torch.cat([net.encode_lips(each) for each in batches]) if batches else torch.zeros(0, DIMENSIONS)
+    return _embed(net.encode_lips, batches, net)
 
 
 @torch.inference_mode()
@@ -174,7 +175,14 @@ def embed_sound(net: SyncNet, mfcc: np.ndarray, batch: int = 20) -> torch.Tensor
     starts = range(0, sound.shape[2] - MFCC_PER_FRAME * WINDOW + 1, MFCC_PER_FRAME)
     windows = [sound[:, :, t : t + MFCC_PER_FRAME * WINDOW] for t in starts]
     batches = [torch.stack(windows[k : k + batch]) for k in range(0, len(windows), batch)]
-    return torch.cat([net.encode_sound(each) for each in batches]) if batches else torch.zeros(0, DIMENSIONS)
+    return _embed(net.encode_sound, batches, net)
+
+
+def _embed(
+    encode: Callable[[torch.Tensor], torch.Tensor], batches: Sequence[torch.Tensor], net: SyncNet
+) -> torch.Tensor:
+    device = next(net.parameters()).device
+    return torch.cat([encode(each.to(device)).cpu() for each in batches]) if batches else torch.zeros(0, DIMENSIONS)
 
 
 def compare(lips: torch.Tensor, audio: torch.Tensor, max_shift: int = MAX_SHIFT) -> SyncNetScore:
