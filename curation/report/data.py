@@ -111,8 +111,8 @@ class ReportInput:
         scores: one row a clip: ``key, source_uri, start_s, end_s, width, height, fps, licence, provenance``;
             per stage ``<stage>.status`` (one of ``STATUSES``, null = not run yet), ``<stage>.detail``,
             ``<stage>.seconds`` and its values as ``<stage>.<value>`` with a ``description`` in the field's
-            metadata; ``verdict`` (one of ``VERDICTS``), ``reasons`` (list<string>, all, in tier order),
-            ``pending`` (list<string>, stages that failed or have not run).
+            metadata; ``verdict`` (one of ``VERDICTS``, null counts as undecided), ``reasons`` (list<string>,
+            all, in tier order), ``pending`` (list<string>, stages that failed or have not run).
         rules: the thresholds that made the verdicts.
         funnel: from the listing to what is kept, in order.
         accounts: one for the sources, one for the clips.

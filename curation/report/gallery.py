@@ -129,15 +129,8 @@ def _tile(
     for stage in dict.fromkeys(stage_of(name) for name in names):
         own = [name for name in names if stage_of(name) == stage]
         cells = tuple(_cell(schema.field(name).type, name, clip[name], seconds, report.rules) for name in own)
-        status = clip[f"{stage}.status"] or "not run"
-        stages.append(
-            StageCells(
-                stage,
-                status,
-                str(clip.get(f"{stage}.detail") or ""),
-                cells if clip[f"{stage}.status"] == "value" else (),
-            )
-        )
+        status, detail = clip[f"{stage}.status"] or "not run", clip.get(f"{stage}.detail") or ""
+        stages.append(StageCells(stage, status, detail, cells if status == "value" else ()))
     speech = clip.get(report.speech) if report.speech else None
     return Tile(
         key=clip["key"],

@@ -130,7 +130,7 @@ def is_numeric(kind: pa.DataType) -> bool:
 
 def measure_names(scores: pa.Table) -> list[str]:
     """Columns that hold values of stages, of any type, in the table's order."""
-    bookkeeping = ("status", "detail", "seconds")
+    bookkeeping = ("status", "detail", "attempts", "error_kind", "seconds", "cpu_seconds", "open_seconds")
     stages = {stage_of(name) for name in scores.column_names if name.endswith(".status")}
     return [
         name
@@ -183,7 +183,8 @@ def histogram(values: np.ndarray, marks: Sequence[float]) -> Histogram:
     if whole:
         step, first, last = 1.0, math.floor(low) - 0.5, math.ceil(high) + 0.5
     else:
-        span = (high - low) or abs(high) or 1.0
+        # Wide enough that neighbouring edges differ as floating-point numbers.
+        span = max(high - low, 1e-9 * max(abs(low), abs(high)), 1e-30) if high or low else 1.0
         step = _round_step(span / _BINS)
         first, last = math.floor(low / step) * step, math.ceil(high / step) * step
         last = last if last > first else first + step
@@ -220,12 +221,12 @@ def judge(report: ReportInput) -> Judgement:
         passed, failed = _outcome(rule, *values_and_states(scores, rule.score))
         fails += failed
         unknowns += ~(passed | failed)
-    verdict = pc.fill_null(scores["verdict"], "undecided")
+    verdict = scores["verdict"]
     pending = pc.fill_null(pc.list_value_length(scores["pending"]), 0).to_numpy()
     quarantined = pc.equal(verdict, "quarantined").to_numpy()
     follows = (fails == 0) & (unknowns == 0) & (pending == 0) & ~quarantined
     kept = pc.equal(verdict, "kept").to_numpy()
-    views = [_view(scores, rule, fails, unknowns, (pending > 0) | quarantined) for rule in applied]
+    views = [_view(scores, rule, fails, unknowns, pending > 0, quarantined) for rule in applied]
     return Judgement(views, unapplied, int(follows.sum()), int((follows != kept).sum()))
 
 
@@ -252,12 +253,19 @@ def _outcome(rule: Rule, values: np.ndarray, states: np.ndarray) -> tuple[np.nda
     return (measured & inside) | (absent & ~dropped), (measured & ~inside) | dropped
 
 
-def _view(scores: pa.Table, rule: Rule, fails: np.ndarray, unknowns: np.ndarray, unfinished: np.ndarray) -> RuleView:
+def _view(
+    scores: pa.Table,
+    rule: Rule,
+    fails: np.ndarray,
+    unknowns: np.ndarray,
+    unfinished: np.ndarray,
+    quarantined: np.ndarray,
+) -> RuleView:
     values, states = values_and_states(scores, rule.score)
     passed, failed = _outcome(rule, values, states)
     marks = [bound for bound in (rule.min, rule.max) if bound is not None]
     view = measure(scores, rule.score, values, states, marks)
-    others_pass = fails - failed == 0
+    others_pass = (fails - failed == 0) & ~quarantined
     others_known = (unknowns - ~(passed | failed) == 0) & ~unfinished
     free = {"alone": None, "overall": others_pass & others_known, "unscored": others_pass & ~others_known}
     sweeps = []

@@ -6,6 +6,7 @@ import json
 import math
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ from markupsafe import Markup
 from curation.report.data import VERDICTS, ReportInput
 from curation.report.gallery import Runner, choose, demand, measure_titles, number, one_by_one, tiles
 from curation.report.measures import Histogram, is_numeric, judge, measure, measure_names, values_and_states
-from curation.report.summary import quarantine_counts, reason_counts, summarise, verdict_counts
+from curation.report.summary import quarantine_counts, reason_counts, summarise, verdict_counts, with_verdicts
 from curation.report.thumbnails import COLUMNS, WAVE_HEIGHT, Thumbnail
 
 QUARANTINE_ROWS = 500
@@ -37,6 +38,7 @@ def build(report: ReportInput, out_dir: str | Path, *, clips: int = 300, run: Ru
     """
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
+    report = replace(report, scores=with_verdicts(report.scores))
     judgement = judge(report)
     ruled = {view.rule.score for view in judgement.rules}
     others = [

@@ -18,11 +18,22 @@ from curation.report.measures import Judgement, Measure, RuleView
 FORMAT = 1
 
 
-def verdict_counts(scores: pa.Table) -> dict[str, int]:
-    found = {row["values"]: row["counts"] for row in pc.value_counts(scores["verdict"]).to_pylist()}
-    strange = sorted(str(name) for name in found.keys() - set(VERDICTS))
+def with_verdicts(scores: pa.Table) -> pa.Table:
+    """The table with a verdict for every clip: one that came after the last selection is undecided.
+
+    Raises:
+        ValueError: the column holds a verdict that nobody knows.
+    """
+    place = scores.column_names.index("verdict")
+    scores = scores.set_column(place, "verdict", pc.fill_null(scores["verdict"], "undecided"))
+    strange = sorted(_count(scores["verdict"]).keys() - set(VERDICTS))
     if strange:
         raise ValueError(f"column verdict holds {', '.join(strange)}; it may hold {', '.join(VERDICTS)}")
+    return scores
+
+
+def verdict_counts(scores: pa.Table) -> dict[str, int]:
+    found = _count(scores["verdict"])
     return {verdict: found.get(verdict, 0) for verdict in VERDICTS}
 
 

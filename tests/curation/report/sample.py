@@ -11,9 +11,10 @@ import pyarrow as pa
 
 from corpus.clip import stable_hash
 from curation.report import Account, ReportInput, Step
+from curation.report.data import VERDICTS
 from engine.stage import INTERVALS, SERIES, field
 
-HOSTILE = 'media/it\'s "<script>window.pwned=1</script>"\n& <b>bold</b>.mp4'
+HOSTILE = 'media/</script><script>window.pwned=1</script>/it\'s "<img src=x onerror=window.pwned=1>"\n& more.mp4'
 
 
 @dataclass(frozen=True)
@@ -140,9 +141,8 @@ def _with_verdicts(table: pa.Table, clips: int) -> pa.Table:
                 broken.append(rule.reason)
         reasons.append([reason for reason in broken if reason != "gated"] or (["gated"] if broken else []))
         pending.append(waiting)
-        verdicts.append(
-            "quarantined" if i == clips - 2 else "dropped" if broken else "undecided" if waiting else "kept"
-        )
+        settled = "dropped" if broken else "undecided" if waiting else "kept"
+        verdicts.append("quarantined" if i == clips - 2 else settled)
     lists = pa.list_(pa.string())
     return (
         table.append_column("verdict", pa.array(verdicts))
@@ -154,9 +154,7 @@ def _with_verdicts(table: pa.Table, clips: int) -> pa.Table:
 def report(table: pa.Table | None = None) -> ReportInput:
     """Everything that a report needs around ``table``, with one fallback and one rule that was not applied."""
     table = scores() if table is None else table
-    counts = {
-        name: table["verdict"].to_pylist().count(name) for name in ("kept", "dropped", "undecided", "quarantined")
-    }
+    counts = {name: table["verdict"].to_pylist().count(name) for name in VERDICTS}
     clips = table.num_rows
     return ReportInput(
         scores=table,
