@@ -157,8 +157,7 @@ def embed_lips(net: SyncNet, crops: np.ndarray, batch: int = 20) -> torch.Tensor
     """
     pictures = torch.from_numpy(crops).permute(3, 0, 1, 2)
     windows = [pictures[:, t : t + WINDOW] for t in range(len(crops) - WINDOW)]
-    batches = [torch.stack(windows[k : k + batch]).float() for k in range(0, len(windows), batch)]
-    return _embed(net.encode_lips, batches, net)
+    return _embed(net.encode_lips, windows, batch, net)
 
 
 @torch.inference_mode()
@@ -174,15 +173,17 @@ def embed_sound(net: SyncNet, mfcc: np.ndarray, batch: int = 20) -> torch.Tensor
     sound = torch.from_numpy(np.ascontiguousarray(mfcc, np.float32)).T[None]
     starts = range(0, sound.shape[2] - MFCC_PER_FRAME * WINDOW + 1, MFCC_PER_FRAME)
     windows = [sound[:, :, t : t + MFCC_PER_FRAME * WINDOW] for t in starts]
-    batches = [torch.stack(windows[k : k + batch]) for k in range(0, len(windows), batch)]
-    return _embed(net.encode_sound, batches, net)
+    return _embed(net.encode_sound, windows, batch, net)
 
 
 def _embed(
-    encode: Callable[[torch.Tensor], torch.Tensor], batches: Sequence[torch.Tensor], net: SyncNet
+    encode: Callable[[torch.Tensor], torch.Tensor], windows: Sequence[torch.Tensor], batch: int, net: SyncNet
 ) -> torch.Tensor:
     device = next(net.parameters()).device
-    return torch.cat([encode(each.to(device)).cpu() for each in batches]) if batches else torch.zeros(0, DIMENSIONS)
+    found = [torch.zeros(0, DIMENSIONS)]
+    for start in range(0, len(windows), batch):
+        found.append(encode(torch.stack(windows[start : start + batch]).float().to(device)).cpu())
+    return torch.cat(found[1:] or found)
 
 
 def compare(lips: torch.Tensor, audio: torch.Tensor, max_shift: int = MAX_SHIFT) -> SyncNetScore:

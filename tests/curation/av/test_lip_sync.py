@@ -117,6 +117,10 @@ def test_the_face_that_talks_is_compared(stage: LipSync) -> None:
 class Echo(torch.nn.Module):
     """Stands for SyncNet: lips and sound that carry the same number are near."""
 
+    def __init__(self) -> None:
+        super().__init__()
+        self.unused = torch.nn.Parameter(torch.zeros(1))
+
     def encode_lips(self, windows: torch.Tensor) -> torch.Tensor:
         return windows[:, :1, 0, 100, 100] / 10 * torch.ones(1, 4)
 
@@ -130,7 +134,7 @@ def test_syncnet_fills_its_own_columns(stage: LipSync, monkeypatch: pytest.Monke
     monkeypatch.setattr(
         syncnet,
         "crop_track",
-        lambda frames, boxes: np.tile(hidden[20:220, None, None, None].astype(np.uint8), (1, 224, 224, 3)),
+        lambda frames, boxes: np.tile(hidden[20:100, None, None, None].astype(np.uint8), (1, 224, 224, 3)),
     )
     monkeypatch.setattr(
         "curation.av.lip_sync.mfcc",
@@ -138,7 +142,7 @@ def test_syncnet_fills_its_own_columns(stage: LipSync, monkeypatch: pytest.Monke
     )
     other = LipSync(LipSyncConfig(backend="syncnet"))
     other._model, other._net = stage._model, Echo()
-    values = scored(other, [track_of(landmarks)], speech).values
+    values = scored(other, [track_of(landmarks[:80])], speech).values
     assert (values["estimator"], values["offset_frames"], len(values["curve"])) == ("syncnet", 6, 31)
     assert int(np.argmax(values["curve"])) == 15 + 6
     assert values["sync_c"] == pytest.approx(np.max(values["curve"]) - np.median(values["curve"]), rel=1e-4)
@@ -152,7 +156,7 @@ def test_weights_that_are_asked_for() -> None:
 
 
 @pytest.mark.parametrize(
-    ("name", "offset"), [("vr4__keep.mp4", 0), ("rostrum__shifted.mp4", -10), ("oldman__shifted.mp4", 10)]
+    ("name", "offset"), [("vr4__keep.mp4", 0), ("rostrum__shifted.mp4", -10), ("lectern__shifted.mp4", -20)]
 )
 def test_real_talkers(shared: Path, weights, name: str, offset: int) -> None:
     stage = LipSync()
