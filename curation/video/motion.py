@@ -28,14 +28,12 @@ class Change:
         changed: bool ``[h, w]``, where they differ by more than noise.
         residual: bool ``[h, w]``, where they still do after the best affine motion of the whole picture.
         energy: mean absolute difference in grey levels over ``changed``, 0 without any.
-        rigid: share of that difference inside ``residual`` which one affine motion of that area alone explains, 0…1.
         shift: mean displacement by the motion of the whole, in pixels.
     """
 
     changed: np.ndarray
     residual: np.ndarray
     energy: float
-    rigid: float
     shift: float
 
 
@@ -50,10 +48,10 @@ class Comparer:
         difference = _difference(before, after)
         changed = difference > _threshold(difference)
         if not changed.any():
-            return Change(changed, changed, 0.0, 0.0, 0.0)
+            return Change(changed, changed, 0.0, 0.0)
         energy = float(difference[changed].mean())
         if min(before.shape) < 12:  # the smallest patch of the flow
-            return Change(changed, changed, energy, 0.0, 0.0)
+            return Change(changed, changed, energy, 0.0)
         # From ``after`` back to ``before``, so that the earlier picture can be drawn at the later one's places.
         flow = self._flow.calc(after, before, None)
         slope = _slope(after)
@@ -61,13 +59,7 @@ class Comparer:
         moved, inside = _warp(before, whole)
         left = (_difference(moved, after) - _SUBPIXEL * slope) * inside
         residual = changed & (left > _threshold(left))
-        rigid = 0.0
-        if residual.any():
-            patch, within = _warp(before, _fit(flow, residual & (slope > _MIN_TEXTURE)))
-            own = np.maximum(_difference(patch, after) - _SUBPIXEL * slope, 0)
-            weight = residual & (within > 0)
-            rigid = float(np.clip(1 - own[weight].sum() / max(left[weight].sum(), 1e-6), 0, 1))
-        return Change(changed, residual, energy, rigid, float(np.hypot(*np.moveaxis(whole, 2, 0)).mean()))
+        return Change(changed, residual, energy, float(np.hypot(*np.moveaxis(whole, 2, 0)).mean()))
 
 
 def _difference(before: np.ndarray, after: np.ndarray) -> np.ndarray:

@@ -64,7 +64,8 @@ def cutoff(power: np.ndarray) -> float:
 
     Photographs have power that falls with the square of the frequency, so power × frequency² is about flat; an
     enlarged or blurred picture falls off where its real detail ends. The cutoff is the first frequency above the
-    reference band at which the product stays 9 dB below its level there: a picture enlarged k times ends near 0.5 / k.
+    reference band at which the product stays 9 dB below its level there: a picture enlarged k times ends at 0.5 / k
+    to 0.65 / k, by how sharply it was enlarged.
     """
     frequency = np.linspace(0, 0.5, len(power))
     flat = np.convolve(power * frequency**2, np.ones(3) / 3, mode="same")

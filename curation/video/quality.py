@@ -60,7 +60,9 @@ class Quality(Stage[OpenClip]):
             field("laplacian", pa.float32(), "Variance of the Laplacian at 640 px, grey levels squared"),
             field("face_laplacian", pa.float32(), "The same of the main face scaled to 128 px, grey levels squared"),
             field(
-                "detail_cutoff", pa.float32(), "Where detail ends, cycles a pixel: 0.5 is all, 0.5 / k enlarged k times"
+                "detail_cutoff",
+                pa.float32(),
+                "Where detail ends, cycles a pixel: 0.5 is all, about 0.6 / k enlarged k times",
             ),
             field("effective_height", pa.float32(), "Height in pixels that would hold the detail there is"),
             field(

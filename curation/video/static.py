@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from curation.video.motion import FLOOR, Change, Comparer
+from curation.video.motion import FLOOR, Comparer
 from engine.stage import INTERVALS, SERIES, NotApplicable, OpenClip, Outcome, Stage, Value, field
 from media.clip import GRID_FPS, ClipMedia
 
@@ -18,6 +18,7 @@ STEP = 5  # ticks of the 25 fps grid between two pictures
 _STEP_S = STEP / GRID_FPS
 _MIN_PIXELS = 4  # at 160 px; fewer that change are not a movement
 _MIN_SLIDE_S = 0.6
+_HOME = 3.0  # grey levels
 _OFTEN = 0.1  # a place moves when it changes in this share of the steps
 
 
@@ -27,7 +28,9 @@ class Static(Stage[OpenClip]):
     Differences rather than flow decide what changes: they see appearances and cuts, which have no flow, and cost
     about a tenth of a millisecond. Flow is computed only for pairs that differ, to tell a pan over a photograph (one
     affine motion of the whole explains the change) from a picture that lives. A talking head on a tripod is frozen
-    around a small area that changes at nearly every step and does not move as one piece.
+    around a small area that changes at nearly every step and hardly ever comes back to the same picture; a logo,
+    credits or a sound wave over a still come back to it all the time (``home_share``), and a ticker has its motion at
+    the picture's edge (``motion_y``).
     """
 
     name = "static"
@@ -52,9 +55,10 @@ class Static(Stage[OpenClip]):
             field("residual_area", pa.float32(), "Share of the area that moves on its own, mean over the clip, 0 to 1"),
             field("motion_energy", pa.float32(), "Mean change of what changes within 0.2 s, grey levels 0 to 255"),
             field(
-                "rigid_share",
+                "home_share",
                 pa.float32(),
-                "Share of the picture's own motion that is one piece moving as a whole (a ticker, a logo), 0 to 1",
+                "Share of the time in which the places that move are at their usual luminance, 0 to 1: high where"
+                " something passes over a still picture and uncovers it again",
             ),
             field("motion_x", pa.float32(), "Centre of the motion, 0 left edge to 1 right edge"),
             field("motion_y", pa.float32(), "Centre of the motion, 0 top to 1 bottom"),
@@ -98,7 +102,6 @@ def _measure(media: ClipMedia) -> Outcome:
     still = frozen | np.array([change.residual.sum() < _MIN_PIXELS for change in changes])
     residual = np.stack([change.residual for change in changes])
     often = residual.mean(axis=0)
-    moving = [change for change, quiet in zip(changes, still) if not quiet]
     runs = _runs(frozen)
     return Value(
         {
@@ -110,7 +113,7 @@ def _measure(media: ClipMedia) -> Outcome:
             "ever_moving_area": float((often > 0).mean()),
             "residual_area": float(often.mean()),
             "motion_energy": float(np.mean([change.energy for change in changes])),
-            "rigid_share": _rigid(moving),
+            "home_share": _home(pictures, often >= _OFTEN),
             **_place(often),
             "global_motion": float(np.mean([change.shift for change in changes])) / pictures[0].shape[1] / _STEP_S,
             "frozen": [{"start_s": start * _STEP_S, "end_s": end * _STEP_S} for start, end in runs],
@@ -136,11 +139,12 @@ def _slides(pictures: list[np.ndarray], still: np.ndarray) -> int:
     return len(slides)
 
 
-def _rigid(moving: list[Change]) -> float | None:
-    """Mean over the steps with motion of their own, weighted by its area; None without any."""
-    if not moving:
+def _home(pictures: list[np.ndarray], moving: np.ndarray) -> float | None:
+    """Mean over the places that move of the share of time spent within 3 grey levels of their median."""
+    if not moving.any():
         return None
-    return float(np.average([change.rigid for change in moving], weights=[change.residual.sum() for change in moving]))
+    places = np.stack([picture[moving] for picture in pictures]).astype(np.float32)
+    return float((np.abs(places - np.median(places, axis=0)) <= _HOME).mean())
 
 
 def _place(often: np.ndarray) -> dict[str, float | None]:
