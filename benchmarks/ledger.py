@@ -25,7 +25,7 @@ from curation.catalogue import tier
 from curation.config import Curation, resolve_config
 from curation.job import read_rows
 from curation.reporting import TIER_ORDER
-from curation.select import load_scores, select
+from curation.select import load_ruled, select
 from engine.ledger import Ledger, row_schema
 from engine.plan import outstanding
 from engine.specs import ROW_SCHEMA, StageSpec
@@ -76,7 +76,7 @@ def _plan(curation: Curation) -> str:
 
 def _select(curation: Curation) -> str:
     store = Store(curation.config.root)
-    scores = load_scores(Ledger(store), read_rows(store, "clips", ["key"]), curation.specs, scalars_only=True)
+    scores = load_ruled(Ledger(store), read_rows(store, "clips", ["key"]), curation.specs, curation.rules)
     counts = []
     for number in range(len(TIER_ORDER) + 1):
         rules = [rule for rule in curation.rules if tier(rule.stage) in TIER_ORDER[:number]]

@@ -21,6 +21,9 @@ class Store:
     Args:
         root: local folder or fsspec URL, ``s3://bucket/prefix`` for one.
 
+    Attributes:
+        fs, protocol: the fsspec file system of the root; ``local`` where it is this machine's.
+
     Raises:
         ValueError: from any method, on a path that leaves the root.
     """
@@ -29,7 +32,8 @@ class Store:
         self.root = str(root)
         self.fs, base = fsspec.core.url_to_fs(self.root)
         self._base = base.rstrip("/")
-        self._local = "file" in (self.fs.protocol if isinstance(self.fs.protocol, tuple) else (self.fs.protocol,))
+        self.protocol = self.fs.protocol if isinstance(self.fs.protocol, str) else self.fs.protocol[0]
+        self.local = self.protocol == "file"
         self._arrow = pa.fs.PyFileSystem(pa.fs.FSSpecHandler(self.fs))
 
     def __reduce__(self) -> tuple[type[Store], tuple[str]]:
@@ -64,7 +68,7 @@ class Store:
 
     def write_bytes(self, name: str, data: bytes) -> None:
         target = self.path(name)
-        if not self._local:  # an object store shows an upload only when it is complete
+        if not self.local:  # an object store shows an upload only when it is complete
             self.fs.pipe_file(target, data)
             return
         final = Path(target)

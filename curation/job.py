@@ -11,7 +11,6 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import psutil
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -22,9 +21,9 @@ from curation.config import Curation
 from curation.ingest.cut import OUTCOME_SCHEMA, cut
 from curation.ingest.listing import list_sources
 from curation.report.data import Account
-from curation.select import VERDICT_SCHEMA, VERDICTS, load_scores, select
+from curation.select import VERDICT_SCHEMA, VERDICTS, load_ruled, select
 from engine.jobs import QUARANTINE_SCHEMA, Finished, execute
-from engine.ledger import Ledger
+from engine.ledger import Ledger, open_database
 from engine.plan import StageProgress, outstanding
 
 _FILE_ROWS = 500_000
@@ -52,7 +51,7 @@ def recut(curation: Curation) -> None:
     probed = probed.drop_columns(
         [name for name in probed.column_names if name in sources.column_names and name != "key"]
     )
-    with duckdb.connect() as connection:
+    with open_database() as connection:
         connection.register("sources", sources)
         connection.register("probed", probed)
         joined = connection.sql("SELECT * FROM sources LEFT JOIN probed USING (key)").to_arrow_table()
@@ -69,7 +68,8 @@ def score(curation: Curation, report: Callable[[str], None]) -> Finished:
 def decide(curation: Curation) -> pa.Table:
     """Select from the scores; writes ``verdicts.parquet``."""
     store = Store(curation.config.root)
-    scores = load_scores(Ledger(store), read_rows(store, "clips"), curation.specs, scalars_only=True)
+    clips = read_rows(store, "clips", ["key"])
+    scores = load_ruled(Ledger(store), clips, curation.specs, curation.rules)
     verdicts = select(scores, curation.rules, curation.config.executor.retry_budget)
     store.write_table("verdicts.parquet", verdicts)
     return verdicts

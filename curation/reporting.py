@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
-import duckdb
 import pyarrow as pa
 import pyarrow.compute as pc
 
@@ -17,10 +16,11 @@ from curation.report import ReportInput, StageUse, Step, build
 from curation.select import VERDICT_SCHEMA, load_scores, select
 from engine.isolate import isolated
 from engine.jobs import QUARANTINE_SCHEMA
-from engine.ledger import Ledger
+from engine.ledger import Ledger, open_database
 from engine.specs import StageSpec
 from engine.weights import lookup
 
+MOST_WITH_CURVES = 50_000
 TIER_ORDER = ("video", "audio", "audio-video")
 
 
@@ -37,9 +37,10 @@ def gather(curation: Curation) -> ReportInput:
     store = Store(curation.config.root)
     ledger = Ledger(store)
     clips = read_rows(store, "clips")
-    scores = load_scores(ledger, clips, curation.specs)
+    # Curves and intervals of millions of clips would not fit; of a corpus that size the report shows the numbers.
+    scores = load_scores(ledger, clips, curation.specs, scalars_only=len(clips) > MOST_WITH_CURVES)
     verdicts = read_file(store, "verdicts.parquet", VERDICT_SCHEMA)
-    with duckdb.connect() as connection:
+    with open_database() as connection:
         connection.register("clips", clips.select(["key"]))
         connection.register("verdicts", verdicts)
         query = "SELECT verdict, reasons, pending FROM clips LEFT JOIN verdicts USING (key) ORDER BY key"
@@ -86,7 +87,7 @@ def _funnel(curation: Curation, scores: pa.Table, books: tuple[Any, Any]) -> lis
 
 
 def _use(ledger: Ledger, spec: StageSpec) -> StageUse:
-    with duckdb.connect() as connection:
+    with open_database() as connection:
         ledger.view(connection, spec, "scores")
         items, seconds, cpu, peak = connection.sql(
             "SELECT count(*), sum(seconds + open_seconds), sum(cpu_seconds), max(peak_memory) FROM scores "

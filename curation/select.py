@@ -10,11 +10,10 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import duckdb
 import pyarrow as pa
 
 from curation.thresholds import Threshold
-from engine.ledger import Ledger
+from engine.ledger import Ledger, open_database
 from engine.plan import final_failure
 from engine.specs import StageSpec
 
@@ -28,7 +27,7 @@ def load_scores(ledger: Ledger, clips: pa.Table, specs: Sequence[StageSpec], *, 
     ``scalars_only`` leaves out list and struct columns. Value columns keep their descriptions as metadata.
     """
     fields: list[pa.Field] = list(clips.schema)
-    with duckdb.connect() as connection:
+    with open_database() as connection:
         connection.register("clips", clips)
         columns, joins = ["clips.*"], []
         for spec in specs:
@@ -50,6 +49,15 @@ def load_scores(ledger: Ledger, clips: pa.Table, specs: Sequence[StageSpec], *, 
     return table.cast(pa.schema(fields))
 
 
+def load_ruled(ledger: Ledger, clips: pa.Table, specs: Sequence[StageSpec], rules: Sequence[Threshold]) -> pa.Table:
+    """What :func:`select` reads and no more, for millions of clips: ``key``, states of all stages, ruled scores."""
+    with open_database() as connection:
+        connection.register("clips", clips.select(["key"]))
+        ledger.latest(connection, specs, {rule.score for rule in rules}, "latest")
+        query = "SELECT * FROM clips LEFT JOIN latest USING (key) ORDER BY key"
+        return connection.sql(query).to_arrow_table()
+
+
 _COMMON = {
     "status": pa.string(),
     "attempts": pa.int32(),
@@ -66,7 +74,7 @@ def select(scores: pa.Table, rules: Sequence[Threshold], retry_budget: int) -> p
     ``rules`` must all read stages that are in ``scores``.
     """
     stages = list(dict.fromkeys(rule.stage for rule in rules))
-    with duckdb.connect() as connection:
+    with open_database() as connection:
         connection.register("scores", scores)
         broken = [
             f"CASE WHEN \"{rule.stage}.status\" IN ('value', 'not_applicable') AND "
@@ -78,7 +86,7 @@ def select(scores: pa.Table, rules: Sequence[Threshold], retry_budget: int) -> p
             f"CASE WHEN \"{stage}.status\" IS NULL OR \"{stage}.status\" IN ('failed', 'skipped') THEN '{stage}' END"
             for stage in stages
         ]
-        lost = " OR ".join(_failed_for_good(stage, retry_budget) for stage in stages) or "FALSE"
+        lost = " OR ".join(final_failure(stage, retry_budget) for stage in stages) or "FALSE"
         query = f"""
             SELECT key,
                 CASE WHEN len(reasons) > 0 THEN 'dropped' WHEN lost THEN 'quarantined'
@@ -109,10 +117,3 @@ def _distinct(cases: Sequence[str]) -> str:
         return "CAST([] AS VARCHAR[])"
     listed = f"list_filter([{', '.join(cases)}], lambda name: name IS NOT NULL)"
     return f"list_filter({listed}, lambda name, i: list_position({listed}, name) = i)"
-
-
-def _failed_for_good(stage: str, retry_budget: int) -> str:
-    failure = final_failure("s", retry_budget)
-    for column in ("status", "error_kind", "attempts"):
-        failure = failure.replace(f"s.{column}", f'"{stage}.{column}"')
-    return f"COALESCE({failure}, FALSE)"

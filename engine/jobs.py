@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-import duckdb
 import pyarrow as pa
 
 from corpus.storage import Store
 from engine.config import ExecutorConfig
 from engine.executors import run_local, run_ray
-from engine.ledger import Ledger
-from engine.plan import StageProgress, final_failure, outstanding
+from engine.ledger import Ledger, open_database
+from engine.plan import StageProgress, outstanding
 from engine.progress import Progress
 from engine.runner import RunSpec
+from engine.stage import FINAL_KINDS
 
 QUARANTINE_SCHEMA = pa.schema(
     [
@@ -66,15 +66,17 @@ def quarantined(ledger: Ledger, items: pa.Table, run: RunSpec, retry_budget: int
     """Every failure that will not be tried again, with its message; written to ``quarantine/<item type>.parquet``."""
     uri = "source_uri" if "source_uri" in items.column_names else "uri"
     pieces = []
-    with duckdb.connect() as connection:
+    with open_database() as connection:
         connection.register("items", items)
         for group in run.groups:
             for spec in group.stages:
                 ledger.view(connection, spec, "scores")
+                kinds = ", ".join(f"'{kind}'" for kind in sorted(FINAL_KINDS))
                 query = (
                     f"SELECT s.key, items.{uri} AS source_uri, '{spec.name}' AS stage, "
-                    "s.error_kind, s.error, s.attempts "
-                    f"FROM scores s JOIN items USING (key) WHERE {final_failure('s', retry_budget)} ORDER BY s.key"
+                    "s.error_kind, s.error, s.attempts FROM scores s JOIN items USING (key) "
+                    f"WHERE s.status = 'failed' AND (s.error_kind IN ({kinds}) OR s.attempts >= {retry_budget}) "
+                    "ORDER BY s.key"
                 )
                 pieces.append(connection.sql(query).to_arrow_table().cast(QUARANTINE_SCHEMA))
     table = pa.concat_tables(pieces)

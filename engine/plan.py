@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
-import duckdb
 import pyarrow as pa
 
-from engine.ledger import Ledger
+from engine.ledger import Ledger, open_database
 from engine.rules import Rule
 from engine.specs import GroupSpec, StageSpec
 from engine.stage import FINAL_KINDS
@@ -32,10 +31,11 @@ class Work:
     progress: tuple[StageProgress, ...]
 
 
-def final_failure(alias: str, retry_budget: int) -> str:
-    """SQL that is true for a failed row that will not be tried again."""
+def final_failure(stage: str, retry_budget: int) -> str:
+    """SQL over a :meth:`Ledger.latest` table: the stage failed and will not be tried again."""
     kinds = ", ".join(f"'{kind}'" for kind in sorted(FINAL_KINDS))
-    return f"({alias}.status = 'failed' AND ({alias}.error_kind IN ({kinds}) OR {alias}.attempts >= {retry_budget}))"
+    spent = f'"{stage}.error_kind" IN ({kinds}) OR "{stage}.attempts" >= {retry_budget}'
+    return f"COALESCE(\"{stage}.status\" = 'failed' AND ({spent}), FALSE)"
 
 
 def outstanding(ledger: Ledger, items: pa.Table, groups: Sequence[GroupSpec], retry_budget: int) -> Work:
@@ -48,38 +48,31 @@ def outstanding(ledger: Ledger, items: pa.Table, groups: Sequence[GroupSpec], re
     rules = {spec.name: group.gate_rules(spec.name) for group in groups for spec in group.stages}
     gating = sorted({rule.score for stage_rules in rules.values() for rule in stage_rules})
     by_name = {spec.name: spec for spec in specs}
-    with duckdb.connect() as connection:
+    with open_database() as connection:
         connection.register("items", items)
-        for spec in specs:
-            ledger.view(connection, spec, f"s_{spec.name}")
+        ledger.latest(connection, specs, [score for score in gating if score.partition(".")[0] in by_name], "latest")
         todo = {spec.name: _todo(spec, rules[spec.name], by_name, retry_budget) for spec in specs}
         flags = ", ".join(f"{condition} AS {_flag(name)}" for name, condition in todo.items())
-        joins = " ".join(f'LEFT JOIN "s_{s.name}" {_alias(s.name)} ON {_alias(s.name)}.key = items.key' for s in specs)
         connection.execute(
-            f"CREATE TEMP TABLE work AS SELECT items.*, {_known(gating, by_name)} AS known, "
-            f"{_attempts(specs)} AS attempts, {flags} FROM items {joins}"
+            f"CREATE TEMP TABLE work AS SELECT items.key AS item_key, {flags}, "
+            f"{_known(gating, by_name)} AS known, {_attempts(specs)} AS attempts "
+            "FROM items LEFT JOIN latest ON latest.key = items.key"
         )
-        progress = []
-        for spec in specs:
-            counts = connection.execute(
-                f"SELECT count(*) FILTER (WHERE {_flag(spec.name)}), count(*) FROM work"
-            ).fetchall()[0]
-            given_up = connection.execute(
-                f'SELECT count(*) FROM "s_{spec.name}" s JOIN items USING (key) '
-                f"WHERE {final_failure('s', retry_budget)}"
-            ).fetchall()[0][0]
-            progress.append(StageProgress(spec.name, counts[1] - counts[0], counts[0], given_up))
+        counted = ", ".join(f"count(*) FILTER (WHERE {_flag(spec.name)})" for spec in specs)
+        lost = ", ".join(f"count(*) FILTER (WHERE {final_failure(spec.name, retry_budget)})" for spec in specs)
+        to_do = connection.sql(f"SELECT {counted} FROM work").fetchall()[0]
+        given_up = connection.sql(f"SELECT {lost} FROM items JOIN latest USING (key)").fetchall()[0]
+        progress = [
+            StageProgress(spec.name, len(items) - to_do[number], to_do[number], given_up[number])
+            for number, spec in enumerate(specs)
+        ]
         names = ", ".join(f"CASE WHEN {_flag(spec.name)} THEN '{spec.name}' END" for spec in specs)
-        columns = ", ".join(f'"{name}"' for name in items.column_names)
         table = connection.sql(
-            f"SELECT {columns}, list_filter([{names}], lambda name: name IS NOT NULL) AS todo, known, attempts "
-            f"FROM work WHERE {' OR '.join(_flag(spec.name) for spec in specs)} ORDER BY key"
+            f"SELECT items.*, list_filter([{names}], lambda name: name IS NOT NULL) AS todo, known, attempts "
+            f"FROM work JOIN items ON items.key = item_key WHERE {' OR '.join(_flag(spec.name) for spec in specs)} "
+            "ORDER BY items.key"
         ).to_arrow_table()
     return Work(table, tuple(progress))
-
-
-def _alias(stage: str) -> str:
-    return f'"t_{stage}"'
 
 
 def _flag(stage: str) -> str:
@@ -87,24 +80,25 @@ def _flag(stage: str) -> str:
 
 
 def _todo(spec: StageSpec, rules: Sequence[Rule], specs: dict[str, StageSpec], retry_budget: int) -> str:
-    alias = _alias(spec.name)
+    status = f'"{spec.name}.status"'
     shut = " OR ".join(
-        f"({_alias(rule.stage)}.status IN ('value', 'not_applicable') AND {rule.sql(_column(rule))})"
+        f"(\"{rule.stage}.status\" IN ('value', 'not_applicable') AND {rule.sql(_quoted(rule.score))})"
         for rule in rules
         if rule.stage in specs
     )
     return (
-        f"CASE WHEN {alias}.key IS NULL THEN TRUE "
-        f"WHEN {alias}.status = 'skipped' THEN NOT COALESCE({shut or 'FALSE'}, FALSE) "
-        f"WHEN {alias}.status = 'failed' THEN NOT {final_failure(alias, retry_budget)} ELSE FALSE END"
+        f"CASE WHEN {status} IS NULL THEN TRUE "
+        f"WHEN {status} = 'skipped' THEN NOT COALESCE({shut or 'FALSE'}, FALSE) "
+        f"WHEN {status} = 'failed' THEN NOT {final_failure(spec.name, retry_budget)} ELSE FALSE END"
     )
 
 
-def _column(rule: Rule) -> str:
-    return f'{_alias(rule.stage)}."{rule.column}"'
+def _quoted(score: str) -> str:
+    return f'"{score}"'
 
 
 def _known(gating: Sequence[str], specs: dict[str, StageSpec]) -> str:
+    """SQL of a JSON object: of every stage that some gate reads, its status and the values that gates read."""
     stages: dict[str, list[str]] = {}
     for score in gating:
         stage, _, column = score.partition(".")
@@ -112,19 +106,23 @@ def _known(gating: Sequence[str], specs: dict[str, StageSpec]) -> str:
             stages.setdefault(stage, []).append(column)
     entries = []
     for stage, columns in stages.items():
-        values = ", ".join(f"'{column}', {_alias(stage)}.\"{column}\"" for column in columns)
-        known = f"json_object('status', {_alias(stage)}.status, 'values', json_object({values}))"
-        entries.append(f"CASE WHEN {_alias(stage)}.key IS NULL THEN '{{}}' ELSE json_object('{stage}', {known}) END")
-    merged = "'{}'::JSON"
-    for entry in entries:
-        merged = f"json_merge_patch({merged}, {entry})"
-    return f"CAST({merged} AS VARCHAR)"
+        values = ", ".join(f"'{column}', \"{stage}.{column}\"" for column in columns)
+        known = f"json_object('status', \"{stage}.status\", 'values', json_object({values}))"
+        entries.append(f"CASE WHEN \"{stage}.status\" IS NULL THEN '{{}}' ELSE json_object('{stage}', {known}) END")
+    return _merged(entries)
 
 
 def _attempts(specs: Sequence[StageSpec]) -> str:
+    """SQL of a JSON object: how often each stage that failed was tried."""
+    return _merged(
+        f"CASE WHEN \"{spec.name}.status\" = 'failed' "
+        f"THEN json_object('{spec.name}', \"{spec.name}.attempts\") ELSE '{{}}' END"
+        for spec in specs
+    )
+
+
+def _merged(objects: Iterable[str]) -> str:
     merged = "'{}'::JSON"
-    for spec in specs:
-        alias = _alias(spec.name)
-        entry = f"CASE WHEN {alias}.status = 'failed' THEN json_object('{spec.name}', {alias}.attempts) ELSE '{{}}' END"
+    for entry in objects:
         merged = f"json_merge_patch({merged}, {entry})"
     return f"CAST({merged} AS VARCHAR)"

@@ -124,11 +124,12 @@ SERIES = pa.list_(pa.float32())
 
 
 def fingerprint(stage: Stage[Any], weight_hashes: Mapping[str, str]) -> str:
-    """``<version>-<hash>`` of everything that decides a stage's values: settings and model files."""
+    """``<version>-<hash>`` of everything that decides a stage's table: settings, model files, columns."""
     decides = {
         "name": stage.name,
         "config": stage.config.model_dump(mode="json"),
         "weights": {name: weight_hashes[name] for name in stage.weights()},
+        "columns": [f"{value.name} {value.type}" for value in stage.values],
     }
     digest = hashlib.sha256(json.dumps(decides, sort_keys=True).encode()).hexdigest()
     return f"{stage.version}-{digest[:12]}"
