@@ -33,15 +33,18 @@ def open_database() -> duckdb.DuckDBPyConnection:
     return connection
 
 
-def _code(column: str, names: Sequence[str]) -> str:
-    """SQL that turns one of ``names`` into its number: aggregating numbers costs less than strings."""
+def _number_of(column: str, names: Sequence[str]) -> str:
     cases = " ".join(f"WHEN '{name}' THEN {number}" for number, name in enumerate(names))
-    return f"CAST(CASE {column} {cases} END AS UTINYINT)"
+    return f"CASE {column} {cases} ELSE 7 END"
 
 
-def _uncode(number: str, names: Sequence[str]) -> str:
+def _name_of(number: str, names: Sequence[str]) -> str:
     cases = " ".join(f"WHEN {index} THEN '{name}'" for index, name in enumerate(names))
     return f"CASE {number} {cases} END"
+
+
+# Attempts, status and kind of failure in one number, whose maximum is the latest attempt's.
+_STATE = f"(attempts * 64 + {_number_of('status', STATUSES)} * 8 + {_number_of('error_kind', FAILURE_KINDS)})"
 
 
 def row_schema(spec: StageSpec) -> pa.Schema:
@@ -98,26 +101,19 @@ class Ledger:
         pieces = []
         for number, spec in enumerate(specs):
             source, _ = self._source(connection, spec)
-            columns = [
-                f'CAST("{score.partition(".")[2]}" AS DOUBLE)'
-                if score.partition(".")[0] == spec.name
-                else "NULL::DOUBLE"
-                for score in wanted
-            ]
-            aliased = "".join(f", {column} AS v{index}" for index, column in enumerate(columns))
-            pieces.append(
-                f"SELECT {number}::UTINYINT AS stage, key, attempts, {_code('status', STATUSES)} AS status, "
-                f"{_code('error_kind', FAILURE_KINDS)} AS kind{aliased} FROM {source}"
-            )
+            mine = {score: f'"{score.partition(".")[2]}"' for score in wanted if score.partition(".")[0] == spec.name}
+            values = "".join(f", CAST({mine.get(score, 'NULL')} AS DOUBLE) AS v{i}" for i, score in enumerate(wanted))
+            pieces.append(f"SELECT {number}::UTINYINT AS stage, key, {_STATE} AS state{values} FROM {source}")
         outputs = []
         for number, spec in enumerate(specs):
-            mine = f"FILTER (WHERE stage = {number})"
+            state = f"max(state) FILTER (WHERE stage = {number})"
             outputs += [
-                f'{_uncode(f"arg_max(status, attempts) {mine}", STATUSES)} AS "{spec.name}.status"',
-                f'max(attempts) {mine} AS "{spec.name}.attempts"',
-                f'{_uncode(f"arg_max(kind, attempts) {mine}", FAILURE_KINDS)} AS "{spec.name}.error_kind"',
+                f'{_name_of(f"{state} // 8 % 8", STATUSES)} AS "{spec.name}.status"',
+                f'{state} // 64 AS "{spec.name}.attempts"',
+                f'{_name_of(f"{state} % 8", FAILURE_KINDS)} AS "{spec.name}.error_kind"',
             ]
-        outputs += [f'arg_max(v{index}, attempts) AS "{score}"' for index, score in enumerate(wanted)]
+        # Only the row of the last attempt can hold a value: what it superseded had failed or was skipped.
+        outputs += [f'max(v{i}) AS "{score}"' for i, score in enumerate(wanted)]
         rows = " UNION ALL ".join(pieces)
         connection.execute(f'CREATE TEMP TABLE "{name}" AS SELECT key, {", ".join(outputs)} FROM ({rows}) GROUP BY key')
 
