@@ -59,7 +59,7 @@ class Comparer:
         moved, inside = _warp(before, whole)
         left = (_difference(moved, after) - _SUBPIXEL * slope) * inside
         residual = changed & (left > _threshold(left))
-        return Change(changed, residual, energy, float(np.hypot(*np.moveaxis(whole, 2, 0)).mean()))
+        return Change(changed, residual, energy, float(np.linalg.norm(whole[::8, ::8], axis=2).mean()))
 
 
 def _difference(before: np.ndarray, after: np.ndarray) -> np.ndarray:
@@ -68,7 +68,7 @@ def _difference(before: np.ndarray, after: np.ndarray) -> np.ndarray:
 
 
 def _threshold(difference: np.ndarray) -> float:
-    noise = 1.4826 * float(np.median(np.abs(difference)))
+    noise = 1.4826 * float(np.median(np.abs(difference[::3, ::3])))
     return max(FLOOR, _NOISE_FACTOR * min(noise, _MAX_NOISE))
 
 
@@ -83,9 +83,10 @@ def _slope(picture: np.ndarray) -> np.ndarray:
 def _fit(flow: np.ndarray, where: np.ndarray) -> np.ndarray:
     """The affine flow field ``[h, w, 2]`` nearest to ``flow`` over ``where``, by reweighted least squares (Cauchy)."""
     basis = _basis(*where.shape)
-    # Neighbouring flow vectors say the same: every other row and column is enough.
-    where = where[::2, ::2]
-    rows, target = basis[::2, ::2][where], flow[::2, ::2][where]
+    # Neighbouring flow vectors say the same, as DIS smooths them over patches of 8 pixels.
+    sparse = np.s_[1::3, 1::3]
+    where = where[sparse]
+    rows, target = basis[sparse][where], flow[sparse][where]
     if len(rows) < 6:
         return np.zeros_like(flow)
     # Starting from the median keeps a foreground that moves otherwise from pulling the first estimate.
@@ -108,8 +109,8 @@ def _basis(height: int, width: int) -> np.ndarray:
 def _warp(picture: np.ndarray, flow: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """``picture`` drawn where ``flow`` points, and where that lies inside it (float32 0 or 1)."""
     height, width = picture.shape
-    y, x = np.mgrid[:height, :width].astype(np.float32)
-    to_x, to_y = x + flow[..., 0], y + flow[..., 1]
+    to_x = np.arange(width, dtype=np.float32) + flow[..., 0]
+    to_y = np.arange(height, dtype=np.float32)[:, None] + flow[..., 1]
     moved = cv2.remap(picture, to_x, to_y, cv2.INTER_CUBIC, borderMode=cv2.BORDER_REPLICATE)
     inside = (to_x >= 1) & (to_x <= width - 2) & (to_y >= 1) & (to_y <= height - 2)
     return moved, inside.astype(np.float32)
