@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import csv
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -116,12 +117,13 @@ def _plant(shelf: _Shelf, takes: Sequence[Take], talkers: Sequence[Talker], seed
     names["robin"] = """robin's "long wait" – take 1__keep.mp4"""
     for take in takes:
         shelf.add(names[take.person.name], "keep", take.frames, take.sound)
-    shelf.add("ada__static.mp4", "static", freeze(ada.frames), ada.sound)
-    shelf.add("dora__static.mp4", "static", freeze(dora.frames), dora.sound)
+    shelf.add("ada__static.mp4", "static", ada.frames, ada.sound, change=freeze)
+    shelf.add("dora__static.mp4", "static", dora.frames, dora.sound, change=freeze)
     for take in (bea, cleo):
-        shelf.add(f"{take.person.name}__text.mp4", "text", subtitle(take.frames, take.person.text), take.sound)
-    shelf.add("cleo__quality.mp4", "quality", degrade(cleo.frames), cleo.sound, crf=_BAD_CRF)
-    shelf.add("robin__quality.mp4", "quality", degrade(robin.frames), robin.sound, crf=_BAD_CRF)
+        words = partial(subtitle, text=take.person.text)
+        shelf.add(f"{take.person.name}__text.mp4", "text", take.frames, take.sound, change=words)
+    shelf.add("cleo__quality.mp4", "quality", cleo.frames, cleo.sound, change=degrade, crf=_BAD_CRF)
+    shelf.add("robin__quality.mp4", "quality", robin.frames, robin.sound, change=degrade, crf=_BAD_CRF)
     shelf.add("bea__muted.mp4", "muted", bea.frames, None)
     shelf.add("dora__music.mp4", "no_speech", dora.frames, music(len(dora.frames) / FPS, speech.RATE, seed))
     for take in (ada, dora):
@@ -172,19 +174,30 @@ class _Shelf:
         label: str,
         frames: Sequence[np.ndarray],
         sound: np.ndarray | None,
+        change: Callable[[Sequence[np.ndarray]], Iterable[np.ndarray]] = iter,
         crf: int = _GOOD_CRF,
         **params: object,
     ) -> None:
-        """A clip as long as its pictures; ``None`` for sound is a silent audio track."""
+        """A clip as long as its pictures, which ``change`` alters as they are written; no sound is a silent track."""
         samples = round(len(frames) / FPS * speech.RATE)
         heard = np.zeros(samples, np.float32)
         if sound is not None:
             heard[: len(sound)] = sound[:samples]
             heard += self._random.normal(0, _ROOM, samples).astype(np.float32)
         self._note(name, label, params)
-        self._writing[name] = self._pool.submit(
-            write_video, self._folder / name, frames, FPS, audio=heard, audio_rate=speech.RATE, crf=crf
-        )
+
+        def write() -> None:
+            write_video(
+                self._folder / name,
+                change(frames),
+                FPS,
+                audio=heard,
+                audio_rate=speech.RATE,
+                crf=crf,
+                preset="superfast",
+            )
+
+        self._writing[name] = self._pool.submit(write)
 
     def add_truncated(self, name: str, whole: str) -> None:
         self._writing[whole].result()

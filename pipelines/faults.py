@@ -5,7 +5,7 @@ Pictures are sequences of uint8 RGB ``[h, w, 3]`` at 25 fps; sound is float32 ``
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import cv2
@@ -21,11 +21,11 @@ def freeze(frames: Sequence[np.ndarray]) -> list[np.ndarray]:
     return [frames[len(frames) // 2]] * len(frames)
 
 
-def subtitle(frames: Sequence[np.ndarray], text: str, words: int = 4) -> list[np.ndarray]:
+def subtitle(frames: Sequence[np.ndarray], text: str, words: int = 4) -> Iterator[np.ndarray]:
     """``text`` burned in near the bottom, ``words`` at a time, white with a dark outline."""
     spoken = text.split()
     lines = [" ".join(spoken[i : i + words]) for i in range(0, len(spoken), words)]
-    return [_write(frame, lines[index * len(lines) // len(frames)]) for index, frame in enumerate(frames)]
+    return (_write(frame, lines[index * len(lines) // len(frames)]) for index, frame in enumerate(frames))
 
 
 def _write(frame: np.ndarray, line: str) -> np.ndarray:
@@ -39,15 +39,13 @@ def _write(frame: np.ndarray, line: str) -> np.ndarray:
     return picture
 
 
-def degrade(frames: Sequence[np.ndarray], side: int = 80, quality: int = 12) -> list[np.ndarray]:
+def degrade(frames: Sequence[np.ndarray], side: int = 80, quality: int = 12) -> Iterator[np.ndarray]:
     """Shrunk to ``side`` pixels, compressed as a JPEG of ``quality`` and blown up again."""
-    worse = []
     for frame in frames:
         height, width = frame.shape[:2]
         small = cv2.resize(frame, (side, round(side * height / width)), interpolation=cv2.INTER_AREA)
         _, packed = cv2.imencode(".jpg", small, [cv2.IMWRITE_JPEG_QUALITY, quality])
-        worse.append(cv2.resize(cv2.imdecode(packed, cv2.IMREAD_COLOR), (width, height)))
-    return worse
+        yield cv2.resize(cv2.imdecode(packed, cv2.IMREAD_COLOR), (width, height))
 
 
 def drown(speech: np.ndarray, snr_db: float, seed: int) -> np.ndarray:
@@ -108,7 +106,7 @@ def fit_level(sound: np.ndarray, peak: float = 0.7) -> np.ndarray:
     return (sound * (peak / max(float(np.abs(sound).max()), 1e-6))).astype(np.float32)
 
 
-def truncate(source: Path, target: Path, share: float = 0.6) -> None:
-    """Only the first ``share`` of the file's bytes, as a broken download leaves it."""
+def truncate(source: Path, target: Path, share: float = 0.01) -> None:
+    """Only the first ``share`` of the file's bytes, as a broken download leaves it: the index in front is cut."""
     whole = source.read_bytes()
     target.write_bytes(whole[: int(share * len(whole))])

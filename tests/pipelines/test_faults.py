@@ -26,7 +26,7 @@ def test_frozen_is_one_picture(frames: list[np.ndarray]) -> None:
 
 def test_subtitles_change_the_bottom_only_and_leave_the_original(frames: list[np.ndarray]) -> None:
     grey = [np.full_like(frame, 127) for frame in frames]
-    written = subtitle(grey, "one two three four five six seven eight")
+    written = list(subtitle(grey, "one two three four five six seven eight"))
     for before, after in zip(grey, written):
         assert (before == 127).all()
         assert (after[:180] == 127).all()
