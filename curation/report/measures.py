@@ -26,8 +26,8 @@ _NOT_RUN = -1
 class Histogram:
     """Counts between ``edges``; clips beyond the first and last edge are counted in the end bins.
 
-    ``decimals`` is how many of them a value on this axis deserves; ``whole`` says that all values are whole
-    numbers, each with a bin around it.
+    ``decimals`` is how many of them a value on this axis deserves; ``whole`` says that all values and
+    thresholds are whole numbers, each with a bin around it.
     """
 
     edges: np.ndarray
@@ -179,9 +179,10 @@ def histogram(values: np.ndarray, marks: Sequence[float]) -> Histogram:
     """Bins on round numbers over the middle 99 % of finite ``values`` and all ``marks``."""
     low, high = np.percentile(values, (0.5, 99.5))
     low, high = min(low, *marks, high), max(high, *marks, low)
-    whole = high - low <= 2 * _BINS and bool((values == np.round(values)).all())
+    whole = bool(high - low <= 2 * _BINS and (values == np.round(values)).all() and all(m == round(m) for m in marks))
     if whole:
-        step, first, last = 1.0, math.floor(low) - 0.5, math.ceil(high) + 0.5
+        # One bar more below a threshold that is the least value, so that its line has two sides.
+        step, first, last = 1.0, math.floor(low) - (1.5 if low in marks else 0.5), math.ceil(high) + 0.5
     else:
         # Wide enough that neighbouring edges differ as floating-point numbers.
         span = max(high - low, 1e-9 * max(abs(low), abs(high)), 1e-30) if high or low else 1.0

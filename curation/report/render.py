@@ -97,6 +97,8 @@ def _environment() -> jinja2.Environment:
         "bytes": size,
         "bars": bars,
         "peak": peak,
+        "rate": lambda value: number(value if value is None else float(f"{value:.3g}")),
+        "moment": lambda text: f"{text}".replace("T", " ").replace("+00:00", " UTC"),
     }
     environment.globals |= {
         "asset": lambda name: Markup((_HERE / name).read_text(encoding="utf-8")),

@@ -36,7 +36,8 @@
       const reset = part(box, "reset");
       const update = () => {
         const stop = input.valueAsNumber;
-        const value = readable(table.stops[stop], Number(box.dataset.decimals));
+        const value =
+          stop === table.at ? box.dataset.threshold : readable(table.stops[stop], Number(box.dataset.decimals));
         const change = table.overall[stop] - table.overall[table.at];
         const unscored = table.unscored[stop] - table.unscored[table.at];
         part(box, "value").textContent = value;

@@ -113,6 +113,12 @@ def test_whole_numbers_get_a_bar_each_and_the_threshold_stands_between_two() -> 
     assert (bins.border("min", 1), bins.border("max", 2)) == (0.5, 2.5)
 
 
+def test_shares_that_happen_to_be_all_or_nothing_keep_the_threshold_between_them() -> None:
+    bins = histogram(np.array([0.0, 0.0, 1.0]), [0.2])
+    assert not bins.whole and bins.border("max", 0.2) == 0.2
+    assert histogram(np.array([1.0, 1.0]), [1]).counts.tolist() == [0, 2]
+
+
 def test_a_boolean_score_can_be_ruled_on() -> None:
     table = sample.scores(12)
     table = table.append_column("static.still", pa.array([i % 3 == 0 for i in range(12)]))
