@@ -25,7 +25,7 @@ from curation.catalogue import tier
 from curation.config import Curation, resolve_config
 from curation.job import read_rows
 from curation.reporting import TIER_ORDER
-from curation.select import load_ruled, select
+from curation.select import count_kept, load_ruled, select
 from engine.ledger import Ledger, row_schema
 from engine.plan import outstanding
 from engine.specs import ROW_SCHEMA, StageSpec
@@ -77,12 +77,10 @@ def _plan(curation: Curation) -> str:
 def _select(curation: Curation) -> str:
     store = Store(curation.config.root)
     scores = load_ruled(Ledger(store), read_rows(store, "clips", ["key"]), curation.specs, curation.rules)
-    counts = []
-    for number in range(len(TIER_ORDER) + 1):
-        rules = [rule for rule in curation.rules if tier(rule.stage) in TIER_ORDER[:number]]
-        verdicts = select(scores, rules if number else curation.rules, 2)
-        counts.append(verdicts["verdict"].to_pylist().count("kept"))
-    return "kept after the tiers: " + " → ".join(f"{count:,}" for count in [*counts[1:], counts[0]])
+    verdicts = select(scores, curation.rules, 2)
+    rule_sets = [[r for r in curation.rules if tier(r.stage) in TIER_ORDER[:n]] for n in range(1, len(TIER_ORDER) + 1)]
+    counts = count_kept(scores, rule_sets, 2)
+    return f"{len(verdicts):,} verdicts; kept after the tiers: " + " → ".join(f"{count:,}" for count in counts)
 
 
 def _write(curation: Curation, count: int) -> None:

@@ -13,7 +13,7 @@ from curation.catalogue import tier
 from curation.config import Curation
 from curation.job import accounts, last_run, read_file, read_rows
 from curation.report import ReportInput, StageUse, Step, build
-from curation.select import VERDICT_SCHEMA, load_scores, select
+from curation.select import VERDICT_SCHEMA, count_kept, load_scores
 from engine.isolate import isolated
 from engine.jobs import QUARANTINE_SCHEMA
 from engine.ledger import Ledger, open_database
@@ -78,11 +78,13 @@ def _funnel(curation: Curation, scores: pa.Table, books: tuple[Any, Any]) -> lis
         Step("long enough", sources.kept, "sources"),
         Step("cut", clips.rows_in),
     ]
-    for number, name in enumerate(TIER_ORDER, 1):
-        rules = [rule for rule in curation.rules if tier(rule.stage) in TIER_ORDER[:number]]
-        verdicts = select(scores, rules, curation.config.executor.retry_budget)
-        kept = pc.sum(pc.equal(verdicts["verdict"], "kept")).as_py() or 0
-        steps.append(Step("kept" if number == len(TIER_ORDER) else f"after {name}", kept))
+    names = [*(f"after {name}" for name in TIER_ORDER[:-1]), "kept"]
+    rule_sets = [
+        [rule for rule in curation.rules if tier(rule.stage) in TIER_ORDER[:number]]
+        for number in range(1, len(names) + 1)
+    ]
+    counts = count_kept(scores, rule_sets, curation.config.executor.retry_budget)
+    steps += [Step(name, count) for name, count in zip(names, counts, strict=True)]
     return steps
 
 
