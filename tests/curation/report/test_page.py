@@ -48,6 +48,7 @@ def page(browser: Any, page_file: Path) -> Iterator[Any]:
     """The loaded page; afterwards there must have been no error and no request but the file itself."""
     context = browser.new_context(viewport={"width": 1200, "height": 900})
     tab = context.new_page()
+    tab.set_default_timeout(90_000)
     errors, requests = [], []
     tab.on("console", lambda message: errors.append(message.text) if message.type in ("error", "warning") else None)
     tab.on("pageerror", lambda error: errors.append(str(error)))
@@ -69,7 +70,6 @@ def test_every_tile_has_a_moving_picture_or_says_why_not(page: Any) -> None:
     assert page.locator(".tile").count() == 60
     pictures, missing = page.locator(".film .strip"), page.locator(".film.none")
     assert pictures.count() == 40 and missing.count() == 20
-    pictures.first.scroll_into_view_if_needed()
     page.wait_for_function("document.querySelector('.strip').naturalWidth > 0")
     assert "No picture" in missing.first.text_content()
     assert page.locator("svg.wave path").first.get_attribute("d").count("M") > 50
