@@ -11,7 +11,7 @@ from pipelines.articulation import Mouth, closed
 from pipelines.demo_corpus import PEOPLE, SIDE, film
 from pipelines.talker import PortraitError, Talker, find_face
 
-FRAMES = 50
+FRAMES = 45
 
 
 @pytest.fixture(scope="module")
