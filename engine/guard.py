@@ -22,6 +22,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
+import cv2
 import psutil
 
 from engine.scoring import OPENING, Scorer
@@ -174,6 +175,7 @@ def _resident(pid: int) -> int:
 def _serve(connection: Connection) -> None:
     """The child's side: set up, then score one batch a message until the parent goes away."""
     group: GroupSpec = connection.recv()
+    cv2.setNumThreads(max(1, int(group.config.pool.cpus)))  # not told by OMP_NUM_THREADS; actors share the cores
     try:
         stages = [spec.build() for spec in group.stages]
         for spec, stage in zip(group.stages, stages, strict=True):

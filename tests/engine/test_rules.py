@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import duckdb
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -13,6 +13,7 @@ from engine.rules import Rule, closed_by
 BOUND = st.none() | st.floats(-100, 100)
 
 
+@settings(deadline=None)
 @given(
     value=st.none() | st.floats(-200, 200) | st.booleans(),
     low=BOUND,
