@@ -25,7 +25,7 @@ from curation.catalogue import tier
 from curation.config import Curation, resolve_config
 from curation.job import read_rows
 from curation.reporting import TIER_ORDER
-from curation.select import count_kept, load_ruled, select
+from curation.select import count_unbroken, load_ruled, select
 from engine.ledger import Ledger, row_schema
 from engine.plan import outstanding
 from engine.specs import ROW_SCHEMA, StageSpec
@@ -79,8 +79,8 @@ def _select(curation: Curation) -> str:
     scores = load_ruled(Ledger(store), read_rows(store, "clips", ["key"]), curation.specs, curation.rules)
     verdicts = select(scores, curation.rules, 2)
     rule_sets = [[r for r in curation.rules if tier(r.stage) in TIER_ORDER[:n]] for n in range(1, len(TIER_ORDER) + 1)]
-    counts = count_kept(scores, rule_sets, 2)
-    return f"{len(verdicts):,} verdicts; kept after the tiers: " + " → ".join(f"{count:,}" for count in counts)
+    counts = count_unbroken(scores, rule_sets)
+    return f"{len(verdicts):,} verdicts; left after the tiers: " + " → ".join(f"{count:,}" for count in counts)
 
 
 def _write(curation: Curation, count: int) -> None:

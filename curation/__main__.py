@@ -102,8 +102,13 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    for name in models(options.config, options.overrides):
-        print(f"{name}: {fetch(name)}", flush=True)
+    for name, necessary in models(options.config, options.overrides).items():
+        try:
+            print(f"{name}: {fetch(name)}", flush=True)
+        except WeightsError as error:
+            if necessary:
+                raise
+            print(f"note: {error}\n  the configuration has a stand-in for what needs it", file=sys.stderr)
     return 0
 
 

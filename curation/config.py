@@ -119,19 +119,21 @@ def resolve_config(path: str, overrides: Sequence[str] = ()) -> Curation:
     return Curation(config, RunSpec(config.root, "source", (source,)), RunSpec(config.root, "clip", groups), thresholds)
 
 
-def models(path: str, overrides: Sequence[str] = ()) -> list[str]:
-    """Registry names of the model files that a configuration needs and that can be downloaded.
+def models(path: str, overrides: Sequence[str] = ()) -> dict[str, bool]:
+    """Registry names of the model files that a configuration may use, and whether it can do without.
 
-    A stage with a declared fallback counts with the models of both: whichever can be had will be used.
+    Those of a stage with a declared fallback are not necessary, those of the fallback are.
     """
     config = load(path, CurationConfig, overrides)
-    wanted: dict[str, None] = {}
+    necessary: dict[str, bool] = {}
     for group in (config.source, *config.groups):
         for name, settings in group.stages.items():
-            stages = {name: settings, **config.fallbacks.get(name, {})}
-            for stage, stage_settings in stages.items():
-                wanted |= dict.fromkeys(_spec(stage, stage_settings, config).build().weights())
-    return [name for name in wanted if name not in config.weights]
+            substitutes = config.fallbacks.get(name, {})
+            for stage, own in {name: settings, **substitutes}.items():
+                spare = bool(substitutes) and stage == name
+                for weight in _spec(stage, own, config).build().weights():
+                    necessary[weight] = necessary.get(weight, False) or not spare
+    return {name: needed for name, needed in necessary.items() if name not in config.weights}
 
 
 def _group(group: GroupConfig, config: CurationConfig, missing: list[str]) -> GroupSpec:

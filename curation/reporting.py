@@ -13,7 +13,7 @@ from curation.catalogue import tier
 from curation.config import Curation
 from curation.job import accounts, last_run, read_file, read_rows
 from curation.report import ReportInput, StageUse, Step, build
-from curation.select import VERDICT_SCHEMA, count_kept, load_scores
+from curation.select import VERDICT_SCHEMA, count_unbroken, load_scores
 from engine.isolate import isolated
 from engine.jobs import QUARANTINE_SCHEMA
 from engine.ledger import Ledger, open_database
@@ -66,7 +66,7 @@ def gather(curation: Curation) -> ReportInput:
 
 
 def _funnel(curation: Curation, scores: pa.Table, books: tuple[Any, Any]) -> list[Step]:
-    """From the listing to what is kept; "after" a tier are the clips that no rule up to it drops or leaves open."""
+    """From the listing to what is kept; "after" a tier are the clips that no rule up to it drops."""
     sources, clips = books
     outcomes = read_file(Store(curation.config.root), "outcomes.parquet", pa.schema([("outcome", pa.string())]))
     duplicates = pc.sum(pc.equal(outcomes["outcome"], "duplicate")).as_py() or 0
@@ -78,13 +78,11 @@ def _funnel(curation: Curation, scores: pa.Table, books: tuple[Any, Any]) -> lis
         Step("long enough", sources.kept, "sources"),
         Step("cut", clips.rows_in),
     ]
-    names = [*(f"after {name}" for name in TIER_ORDER[:-1]), "kept"]
-    rule_sets = [
-        [rule for rule in curation.rules if tier(rule.stage) in TIER_ORDER[:number]]
-        for number in range(1, len(names) + 1)
-    ]
-    counts = count_kept(scores, rule_sets, curation.config.executor.retry_budget)
-    steps += [Step(name, count) for name, count in zip(names, counts, strict=True)]
+    tiers = [TIER_ORDER[:number] for number in range(1, len(TIER_ORDER))]
+    rule_sets = [[rule for rule in curation.rules if tier(rule.stage) in included] for included in tiers]
+    passed = count_unbroken(scores, rule_sets)
+    steps += [Step(f"after {name}", count) for name, count in zip(TIER_ORDER, passed, strict=False)]
+    steps.append(Step("kept", clips.kept))
     return steps
 
 

@@ -83,12 +83,13 @@ def select(scores: pa.Table, rules: Sequence[Threshold], retry_budget: int) -> p
     return table.cast(VERDICT_SCHEMA)
 
 
-def count_kept(scores: pa.Table, rule_sets: Sequence[Sequence[Threshold]], retry_budget: int) -> list[int]:
-    """How many clips :func:`select` would keep under each of several sets of rules, in one pass."""
-    kept = ", ".join(f"count(*) FILTER (WHERE {_verdict(rules, retry_budget)} = 'kept')" for rules in rule_sets)
+def count_unbroken(scores: pa.Table, rule_sets: Sequence[Sequence[Threshold]]) -> list[int]:
+    """How many clips break no rule of each of several sets, in one pass; one that is not scored breaks none."""
+    broken = (" OR ".join(_broken(rules).values()) or "FALSE" for rules in rule_sets)
+    counts = ", ".join(f"count(*) FILTER (WHERE NOT ({condition}))" for condition in broken)
     with open_database() as connection:
         connection.register("scores", scores)
-        return list(connection.sql(f"SELECT {kept} FROM scores").fetchall()[0])
+        return list(connection.sql(f"SELECT {counts} FROM scores").fetchall()[0])
 
 
 def _broken(rules: Sequence[Threshold]) -> dict[str, str]:
