@@ -5,7 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 
-from curation.config import models, resolve_config
+from curation.config import resolve_config
+from curation.fetching import fetch_models
 from curation.ingest.listing import ListingError
 from curation.job import AccountingError, accounts, decide, progress, recut, run
 from curation.planning import describe
@@ -13,7 +14,7 @@ from curation.reporting import write_report
 from engine.config import ConfigError
 from engine.executors import ClusterError
 from engine.guard import SetupError
-from engine.weights import WeightsError, fetch
+from engine.weights import WeightsError
 
 USER_ERRORS = (ConfigError, ListingError, WeightsError, ClusterError, SetupError, FileNotFoundError)
 
@@ -102,13 +103,7 @@ def _report(options: argparse.Namespace) -> int:
 
 
 def _fetch(options: argparse.Namespace) -> int:
-    for name, necessary in models(options.config, options.overrides).items():
-        try:
-            print(f"{name}: {fetch(name)}", flush=True)
-        except WeightsError as error:
-            if necessary:
-                raise
-            print(f"note: {error}\n  the configuration has a stand-in for what needs it", file=sys.stderr)
+    fetch_models(options.config, options.overrides, lambda line: print(line, flush=True))
     return 0
 
 

@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from curation.config import resolve_config
+from curation.fetching import fetch_models
 from curation.job import run
 from curation.reporting import gather, write_report
 from engine.weights import fetch
@@ -23,6 +24,8 @@ def demo(folder: Path, executor: str, overrides: list[str]) -> int:
     def say(line: str) -> None:
         print(f"[{time.monotonic() - clock:5.0f} s] {line}", file=sys.stderr, flush=True)
 
+    say("fetching the small models")
+    fetch_models(str(CONFIG), overrides, say)
     for name in WEIGHTS:
         fetch(name)
     corpus = folder / "corpus"
