@@ -11,7 +11,7 @@ from pipelines.demo import demo
 
 EXAMPLES = """examples:
   python -m pipelines demo
-  python -m pipelines demo --folder /tmp/demo --executor local
+  python -m pipelines demo --folder mydemo --executor local
 """
 
 
