@@ -71,7 +71,8 @@ def run_ray(run: RunSpec, work: pa.Table, config: ExecutorConfig) -> Iterator[in
             num_cpus=pool.cpus,
             num_gpus=pool.gpus or None,
         )
-    for batch in dataset.select_columns(["key", "fault"]).iter_batches(batch_size=None, batch_format="pyarrow"):
+    # No operator after the pools: it would wait for a core that the actors hold, and progress would come at the end.
+    for batch in dataset.iter_batches(batch_size=None, batch_format="pyarrow"):
         if faults := [fault for fault in batch["fault"].to_pylist() if fault]:
             kind, message = json.loads(faults[0])
             raise SetupError(message) if kind == "setup" else OSError(message)
