@@ -118,8 +118,9 @@ def _repeated(clips: pa.Table, times: int) -> pa.Table:
 
 
 def _without_networks(curation: Curation) -> Curation:
+    left_out = {*NEURAL, "quality"}  # quality looks at faces, which networks find
     groups = tuple(
-        replace(group, stages=tuple(spec for spec in group.stages if spec.name not in NEURAL), gates=())
+        replace(group, stages=tuple(spec for spec in group.stages if spec.name not in left_out), gates=())
         for group in curation.clips.groups
     )
     return replace(curation, clips=replace(curation.clips, groups=groups))
