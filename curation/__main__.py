@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 import sys
 
-from curation.config import resolve_config
+from curation.config import Curation, resolve_config
 from curation.fetching import fetch_models
 from curation.ingest.listing import ListingError
 from curation.job import AccountingError, accounts, decide, progress, recut, run
@@ -90,11 +90,14 @@ def _select(options: argparse.Namespace) -> int:
     curation = resolve_config(options.config, options.overrides)
     recut(curation)
     decide(curation)
-    return _report(options)
+    return _publish(curation)
 
 
 def _report(options: argparse.Namespace) -> int:
-    curation = resolve_config(options.config, options.overrides)
+    return _publish(resolve_config(options.config, options.overrides))
+
+
+def _publish(curation: Curation) -> int:
     page = write_report(curation)
     for account in accounts(curation):
         print(account)

@@ -81,9 +81,7 @@ def accounts(curation: Curation) -> tuple[Account, Account]:
     A source counts as kept when it gave clips, as dropped when it was too short or a duplicate.
     """
     store = Store(curation.config.root)
-    outcomes = (
-        store.read_table(["outcomes.parquet"]) if store.exists("outcomes.parquet") else OUTCOME_SCHEMA.empty_table()
-    )
+    outcomes = read_file(store, "outcomes.parquet", OUTCOME_SCHEMA)
     given_up = set(read_file(store, "quarantine/source.parquet", QUARANTINE_SCHEMA)["key"].to_pylist())
     names = dict.fromkeys(("clips", "too_short", "duplicate", "failed", "quarantined"), 0)
     for row in outcomes.select(["key", "outcome"]).to_pylist():
@@ -96,9 +94,7 @@ def accounts(curation: Curation) -> tuple[Account, Account]:
         names["failed"],
         names["quarantined"],
     )
-    verdicts = (
-        store.read_table(["verdicts.parquet"]) if store.exists("verdicts.parquet") else VERDICT_SCHEMA.empty_table()
-    )
+    verdicts = read_file(store, "verdicts.parquet", VERDICT_SCHEMA)
     counts = {row["values"]: row["counts"] for row in pc.value_counts(verdicts["verdict"]).to_pylist()}
     clips = Account(
         "clips", len(read_rows(store, "clips", columns=["key"])), *(counts.get(name, 0) for name in VERDICTS)

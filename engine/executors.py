@@ -27,9 +27,9 @@ def run_local(run: RunSpec, work: pa.Table) -> Iterator[int]:
     try:
         for start in range(0, len(work), size):
             batch = work.slice(start, size)
-            for runner in runners:
-                pieces = range(0, len(batch), runner._group.config.batch_size)
-                batch = pa.concat_tables(runner(batch.slice(at, runner._group.config.batch_size)) for at in pieces)
+            for runner, group in zip(runners, run.groups, strict=True):
+                piece = group.config.batch_size
+                batch = pa.concat_tables(runner(batch.slice(at, piece)) for at in range(0, len(batch), piece))
             yield len(batch)
     finally:
         for runner in runners:

@@ -11,10 +11,9 @@ from corpus.storage import Store
 from engine.config import ExecutorConfig
 from engine.executors import run_local, run_ray
 from engine.ledger import Ledger, open_database
-from engine.plan import StageProgress, outstanding
+from engine.plan import StageProgress, failed_for_good, outstanding
 from engine.progress import Progress
 from engine.runner import RunSpec
-from engine.stage import FINAL_KINDS
 
 QUARANTINE_SCHEMA = pa.schema(
     [
@@ -71,12 +70,10 @@ def quarantined(ledger: Ledger, items: pa.Table, run: RunSpec, retry_budget: int
         for group in run.groups:
             for spec in group.stages:
                 ledger.view(connection, spec, "scores")
-                kinds = ", ".join(f"'{kind}'" for kind in sorted(FINAL_KINDS))
                 query = (
                     f"SELECT s.key, items.{uri} AS source_uri, '{spec.name}' AS stage, "
                     "s.error_kind, s.error, s.attempts FROM scores s JOIN items USING (key) "
-                    f"WHERE s.status = 'failed' AND (s.error_kind IN ({kinds}) OR s.attempts >= {retry_budget}) "
-                    "ORDER BY s.key"
+                    f"WHERE {failed_for_good('s.status', 's.error_kind', 's.attempts', retry_budget)} ORDER BY s.key"
                 )
                 pieces.append(connection.sql(query).to_arrow_table().cast(QUARANTINE_SCHEMA))
     table = pa.concat_tables(pieces)

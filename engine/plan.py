@@ -33,9 +33,13 @@ class Work:
 
 def final_failure(stage: str, retry_budget: int) -> str:
     """SQL over a :meth:`Ledger.latest` table: the stage failed and will not be tried again."""
+    return failed_for_good(*(f'"{stage}.{column}"' for column in ("status", "error_kind", "attempts")), retry_budget)
+
+
+def failed_for_good(status: str, error_kind: str, attempts: str, retry_budget: int) -> str:
+    """The same over any columns of those meanings."""
     kinds = ", ".join(f"'{kind}'" for kind in sorted(FINAL_KINDS))
-    spent = f'"{stage}.error_kind" IN ({kinds}) OR "{stage}.attempts" >= {retry_budget}'
-    return f"COALESCE(\"{stage}.status\" = 'failed' AND ({spent}), FALSE)"
+    return f"COALESCE({status} = 'failed' AND ({error_kind} IN ({kinds}) OR {attempts} >= {retry_budget}), FALSE)"
 
 
 def outstanding(ledger: Ledger, items: pa.Table, groups: Sequence[GroupSpec], retry_budget: int) -> Work:
@@ -82,7 +86,7 @@ def _flag(stage: str) -> str:
 def _todo(spec: StageSpec, rules: Sequence[Rule], specs: dict[str, StageSpec], retry_budget: int) -> str:
     status = f'"{spec.name}.status"'
     shut = " OR ".join(
-        f"(\"{rule.stage}.status\" IN ('value', 'not_applicable') AND {rule.sql(_quoted(rule.score))})"
+        f"(\"{rule.stage}.status\" IN ('value', 'not_applicable') AND " + rule.sql(f'"{rule.score}"') + ")"
         for rule in rules
         if rule.stage in specs
     )
@@ -91,10 +95,6 @@ def _todo(spec: StageSpec, rules: Sequence[Rule], specs: dict[str, StageSpec], r
         f"WHEN {status} = 'skipped' THEN NOT COALESCE({shut or 'FALSE'}, FALSE) "
         f"WHEN {status} = 'failed' THEN NOT {final_failure(spec.name, retry_budget)} ELSE FALSE END"
     )
-
-
-def _quoted(score: str) -> str:
-    return f'"{score}"'
 
 
 def _known(gating: Sequence[str], specs: dict[str, StageSpec]) -> str:
