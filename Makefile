@@ -13,8 +13,8 @@ test: $(VENV)/.ready
 	$(BIN)/python -m pytest
 
 lint: $(VENV)/.ready
-	$(BIN)/ruff check .
-	$(BIN)/ruff format --check .
+	$(BIN)/ruff check --no-cache .
+	$(BIN)/ruff format --no-cache --check .
 
 $(VENV)/.ready: pyproject.toml
 	@test -n "$(PYTHON)" || { echo "error: needs Python 3.11 or 3.12 with venv (Debian: apt install python3 python3-venv); or give one: make PYTHON=/path/to/python3.12"; exit 2; }

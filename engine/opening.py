@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from media.decode import decode_clip
-
 from corpus.clip import Clip
 from engine.stage import OpenClip
+from media.decode import decode_clip
 
 
 def open_clip(clip: Clip, needs: frozenset[str]) -> OpenClip:
