@@ -12,6 +12,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
+from media.planes import Planes
+
 GRID_FPS = 25.0
 SPEECH_RATE = 16_000
 
@@ -31,8 +33,8 @@ class ClipMedia:
         width, height: displayed size of the source in pixels, rotation and pixel aspect applied; 0 where no
             pictures were asked for.
         fps: average source frame rate within the clip, from timestamps.
-        frames: uint8 RGB ``[T, h, w, 3]`` on a 25 fps grid (frame *k* is what a player shows at
-            ``k / 25`` s), long side at most the decode's ``frame_side``; ``[0, 0, 0, 3]`` when not asked for.
+        planes: pictures on a 25 fps grid (picture *k* is what a player shows at ``k / 25`` s), long side at most the
+            decode's ``frame_side``, not yet converted; none when not asked for. :attr:`frames` are the same in RGB.
         frame_index: int64 ``[T]``, which decoded source frame stands at each tick (repeats where the
             source is slower than 25 fps, skips where it is faster).
         stills: uint8 RGB ``[H, W, 3]`` at full size, evenly spread over the clip.
@@ -52,7 +54,7 @@ class ClipMedia:
     width: int = 0
     height: int = 0
     fps: float = 0.0
-    frames: np.ndarray = field(default_factory=lambda: np.zeros((0, 0, 0, 3), np.uint8))
+    planes: Planes = field(default_factory=Planes)
     frame_index: np.ndarray = field(default_factory=lambda: np.zeros(0, np.int64))
     stills: list[np.ndarray] = field(default_factory=list)
     still_times_s: np.ndarray = field(default_factory=lambda: np.zeros(0))
@@ -65,6 +67,11 @@ class ClipMedia:
     decoded_frames: int = 0
     decode_seconds: float = 0.0
     _derived: dict[str, Any] = field(default_factory=dict, repr=False)
+
+    @property
+    def frames(self) -> np.ndarray:
+        """uint8 RGB ``[T, h, w, 3]``: :attr:`planes` converted, once and at the first look."""
+        return self.derive("frames", lambda media: media.planes.rgb())
 
     @property
     def has_audio(self) -> bool:

@@ -11,6 +11,7 @@ from av.video.reformatter import Interpolation, VideoReformatter
 
 from media.clip import GRID_FPS
 from media.geometry import Orientation
+from media.planes import PLANAR, to_rgb
 
 # Matroska rounds timestamps to 1 ms, and a clip's bounds may have passed through float32.
 TOLERANCE_S = 1e-3
@@ -22,14 +23,13 @@ AUDIO_JITTER_S = 0.02
 # PyAV 18 counts the planes of a frame by looking for an end mark that FFmpeg does not set from the eighth on.
 PLANE_LIMIT = 8
 
-PLANAR = frozenset({"yuv420p", "yuvj420p"})
 FULL_SIZE = 1 << 30
 
 _INTEGER_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
 
 
 class Pictures:
-    """Frames on the 25 fps grid and stills, converted only where a tick shows them.
+    """Frames on the 25 fps grid and stills, scaled only where a tick shows them.
 
     Frames come in decoding order with their time from the clip's start. Each is shown until the next; of two
     with one timestamp the later stands, and one that comes too late (time runs backwards) is not shown.
@@ -51,7 +51,7 @@ class Pictures:
         self.first_s = math.inf
         self.reached_s = 0.0
         self.orientation: Orientation | None = None
-        self.frames = np.zeros((0, 0, 0, 3), np.uint8)
+        self.on_grid: list[av.VideoFrame] = []
         self.stills: list[np.ndarray] = []
         ticks = math.ceil(round(duration_s * GRID_FPS, 6)) if grid else 0
         self._ticks = np.arange(ticks) / GRID_FPS
@@ -64,7 +64,7 @@ class Pictures:
         self._shown: av.VideoFrame | None = None
         self._shown_s, self._shown_index = -math.inf, 0
         self._beyond = 0
-        self._scale, self._small, self._full = VideoReformatter(), VideoReformatter(), VideoReformatter()
+        self._scale, self._full = VideoReformatter(), VideoReformatter()
 
     @property
     def done(self) -> bool:
@@ -101,30 +101,29 @@ class Pictures:
             return
         end = int(np.searchsorted(self._ticks, time_s - TOLERANCE_S))
         if end > self._tick:
-            picture = self._scaled()
-            if not len(self.frames):
-                self.frames = np.empty((len(self._ticks), *picture.shape), np.uint8)
-            self.frames[self._tick : end] = picture
+            self.on_grid += [self._scaled()] * (end - self._tick)
             self.frame_index[self._tick : end] = self._shown_index
             self._tick = end
         due = int(np.searchsorted(self.still_times_s, time_s - TOLERANCE_S))
         if due > len(self.stills):
-            still = np.ascontiguousarray(self._rgb(self._full, self._shown, self.orientation.fitted(FULL_SIZE)))
+            size = self.orientation.fitted(FULL_SIZE)
+            still = np.ascontiguousarray(to_rgb(self._full, self._shown, self.orientation, size))
             self.stills += [still] * (due - len(self.stills))
 
-    def _scaled(self) -> np.ndarray:
-        """The frame on screen at grid size. Scaling the planes first takes half the time of doing it in RGB."""
-        size = self.orientation.fitted(self._side)
-        frame = self._shown
-        if size[0] * size[1] < frame.width * frame.height and frame.format.name in PLANAR:
-            frame = self._scale.reformat(frame, *size, interpolation=Interpolation.AREA, threads=1)
-        return self._rgb(self._small, frame, size)
+    def _scaled(self) -> av.VideoFrame:
+        """The frame on screen at grid size: its planes as they are where they are YUV 4:2:0, else RGB.
 
-    def _rgb(self, reformatter: VideoReformatter, frame: av.VideoFrame, size: tuple[int, int]) -> np.ndarray:
-        rgb = reformatter.reformat(frame, *size, format="rgb24", interpolation=Interpolation.BILINEAR, threads=1)
-        plane = rgb.planes[0]
-        rows = np.frombuffer(plane, np.uint8).reshape(plane.height, plane.line_size)
-        return self.orientation.apply(rows[:, : 3 * plane.width].reshape(plane.height, plane.width, 3))
+        Scaling the planes takes half the time of scaling RGB, and many clips need no colour at all.
+        """
+        width, height = self.orientation.fitted(self._side)
+        frame = self._shown
+        if frame.format.name not in PLANAR:
+            return self._scale.reformat(frame, width, height, "rgb24", interpolation=Interpolation.BILINEAR, threads=1)
+        if (width, height) == (frame.width, frame.height):
+            return frame
+        shrinks = width * height < frame.width * frame.height
+        how = Interpolation.AREA if shrinks else Interpolation.BILINEAR
+        return self._scale.reformat(frame, width, height, interpolation=how, threads=1)
 
 
 class Samples:

@@ -14,6 +14,7 @@ from media.clip import GRID_FPS, SPEECH_RATE, ClipMedia, MediaError
 from media.collect import COMPLETE, TOLERANCE_S, Pictures, Samples
 from media.decord_frames import grid_frames
 from media.open import MAX_PIXELS, OpenMedia, open_media, why
+from media.planes import Planes
 from media.resample import to_mono
 
 # Muxers may write a stream up to about a second ahead of the other.
@@ -59,7 +60,7 @@ def decode_clip(
     if decoder == "decord" and "frames" in needs:
         frames, frame_index, size = grid_frames(uri, start_s, end_s, frame_side)
         clip = decode_clip(uri, start_s, end_s, needs=needs - {"frames"}, stills=stills, threads=threads)
-        clip.frames, clip.frame_index, (clip.width, clip.height) = frames, frame_index, size
+        clip.planes, clip.frame_index, (clip.width, clip.height) = Planes(frames), frame_index, size
         clip.decode_seconds = time.perf_counter() - began
         return clip
     with open_media(uri) as media:
@@ -143,7 +144,7 @@ class _Pass:
                     f" can be decoded{f' ({self.reason})' if self.reason else ''}"
                 )
             clip.width, clip.height = pictures.orientation.shown
-            clip.frames, clip.frame_index = pictures.frames, pictures.frame_index
+            clip.planes, clip.frame_index = Planes(pictures.on_grid, pictures.orientation), pictures.frame_index
             clip.stills, clip.still_times_s = pictures.stills, pictures.still_times_s
             clip.decoded_frames = pictures.decoded
         return clip

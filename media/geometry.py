@@ -57,7 +57,7 @@ class Orientation:
         return max(1, round(self.width * scale)), max(1, round(self.height * scale))
 
     def apply(self, picture: np.ndarray) -> np.ndarray:
-        """``[h, w, 3]`` as coded, to a view of it as displayed."""
+        """``[h, w]`` or ``[h, w, 3]`` as coded, to a view of it as displayed."""
         if self.transpose:
-            picture = picture.transpose(1, 0, 2)
+            picture = picture.swapaxes(0, 1)
         return picture[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]

@@ -16,6 +16,7 @@ import numpy as np
 
 from curation.av.tracks import FaceTracker
 from media.clip import ClipMedia
+from media.planes import Planes
 from pipelines.articulation import FPS, Mouth
 
 UPPER_LIP = (78, 191, 80, 81, 82, 13, 312, 311, 310, 415, 308)
@@ -57,7 +58,7 @@ class Portrait:
 def find_face(image: np.ndarray, tracker: FaceTracker) -> Portrait:
     """Raises :class:`PortraitError` unless exactly one face is in ``image``."""
     # The tracker wants a face to last; its landmarks settle over the first frames.
-    tracks = tracker.tracks(ClipMedia(1.0, frames=np.stack([image] * 12)))
+    tracks = tracker.tracks(ClipMedia(1.0, planes=Planes([image] * 12)))
     if len(tracks) != 1:
         raise PortraitError(f"{len(tracks)} faces in the portrait; one is needed")
     return Portrait(image, tracks[0].landmarks[-1, :, :2].astype(np.float32))

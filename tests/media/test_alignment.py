@@ -250,7 +250,7 @@ def test_decord_gives_the_same_frames(tmp_path):
     theirs = decode_clip(path, 0.4, 1.8, needs=BOTH, frame_side=160, decoder="decord")
     np.testing.assert_array_equal(theirs.frame_index, ours.frame_index)
     assert [factory.number_of(f) for f in theirs.frames] == [factory.number_of(f) for f in ours.frames]
-    assert replace(theirs, frames=ours.frames, frame_index=ours.frame_index).width == ours.width
+    assert replace(theirs, planes=ours.planes, frame_index=ours.frame_index).width == ours.width
     with pytest.raises(MediaError):
         decode_clip(path, 1.0, 4.0, needs=BOTH, decoder="decord")
 

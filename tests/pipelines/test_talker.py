@@ -7,6 +7,7 @@ import pytest
 
 from curation.av.tracks import TRACKER_WEIGHTS, FaceTrack, load_tracker
 from media.clip import ClipMedia
+from media.planes import Planes
 from pipelines.articulation import Mouth, closed
 from pipelines.demo_corpus import PEOPLE, SIDE, film
 from pipelines.talker import PortraitError, Talker, find_face
@@ -32,7 +33,7 @@ def chew() -> Mouth:
 
 
 def track_of(tracker, frames: list[np.ndarray]) -> FaceTrack:
-    (track,) = tracker.tracks(ClipMedia(len(frames) / 25, frames=np.stack(frames)))
+    (track,) = tracker.tracks(ClipMedia(len(frames) / 25, planes=Planes(frames)))
     assert len(track) == len(frames)
     return track
 

@@ -12,6 +12,7 @@ from curation.av.tracks import TRACKER_WEIGHTS, FaceTracker, load_tracker
 from engine.stage import OpenClip
 from media.clip import ClipMedia
 from media.decode import decode_clip
+from media.planes import Planes
 
 
 def opened(media: ClipMedia) -> OpenClip:
@@ -21,7 +22,7 @@ def opened(media: ClipMedia) -> OpenClip:
 def pictures(frames: np.ndarray, scale: int = 1) -> ClipMedia:
     """A clip without sound whose source is ``scale`` times as large as ``frames``."""
     height, width = frames.shape[1:3]
-    return ClipMedia(len(frames) / 25, width=width * scale, height=height * scale, fps=25.0, frames=frames)
+    return ClipMedia(len(frames) / 25, width=width * scale, height=height * scale, fps=25.0, planes=Planes(frames))
 
 
 @pytest.fixture(scope="session")

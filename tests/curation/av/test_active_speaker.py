@@ -14,6 +14,7 @@ from curation.av.active_speaker import ActiveSpeaker, ActiveSpeakerConfig
 from curation.av.tracks import FaceTracker, load_tracker
 from engine.stage import NotApplicable, Value
 from media.clip import ClipMedia
+from media.planes import Planes
 from tests.curation.av.conftest import opened
 
 
@@ -89,7 +90,7 @@ def test_the_nearest_is_reported_where_none_speaks(
 
 
 def test_speech_without_a_face_is_covered_by_none(stage: ActiveSpeaker, interview: ClipMedia) -> None:
-    faceless = replace(interview, frames=np.full_like(interview.frames, 90), _derived={})
+    faceless = replace(interview, planes=Planes(np.full_like(interview.frames, 90)), _derived={})
     values = measured(stage, faceless)
     assert values["speech_covered"] == 0 and values["scored_tracks"] == 0 and values["speech_s"] > 1
     assert values["speaker_track"] is None and values["scores"] is None

@@ -16,6 +16,7 @@ from curation.av.train_lip_cca import Sample, fit, mean_face
 from engine.stage import NotApplicable, OpenClip, Outcome, Value
 from media.clip import ClipMedia
 from media.decode import decode_clip
+from media.planes import Planes
 from media.probe import probe
 
 from .test_lip_cca import PER_FRAME, talker
@@ -50,7 +51,7 @@ def scored(stage: LipSync, tracks: list[FaceTrack], speech: np.ndarray, interval
         intervals=lambda media: list(intervals), probabilities=lambda media: np.ones(len(media.speech) // 512 + 1)
     )
     count = 1 + max((int(track.frames[-1]) for track in tracks), default=199)
-    media = ClipMedia(8.0, frames=np.zeros((count, 8, 8, 3), np.uint8), speech=speech, audio_rate=16_000)
+    media = ClipMedia(8.0, planes=Planes(np.zeros((count, 8, 8, 3), np.uint8)), speech=speech, audio_rate=16_000)
     (outcome,) = stage.score([OpenClip(CLIP, media)])
     if isinstance(outcome, Value):
         assert set(outcome.values) == set(LipSync.values.names)

@@ -10,6 +10,7 @@ from scipy.ndimage import gaussian_filter1d
 from curation.av.mouth_motion import MouthMotion, band_level, best_correlation, measure_mouth
 from engine.stage import NotApplicable, Value
 from media.clip import ClipMedia
+from media.planes import Planes
 from tests.curation.av.conftest import opened
 
 
@@ -41,7 +42,7 @@ def test_the_speaker_is_told_from_the_listener(stage: MouthMotion, interview: Cl
 
 
 def test_a_frozen_face_under_speech_does_not_move(stage: MouthMotion, interview: ClipMedia) -> None:
-    frozen = replace(interview, frames=np.repeat(interview.frames[:1], len(interview.frames), 0), _derived={})
+    frozen = replace(interview, planes=Planes(np.repeat(interview.frames[:1], len(interview.frames), 0)), _derived={})
     values = measured(stage, frozen)
     assert values["speech_s"] > 1
     assert values["speech_covered"] == 0 and values["moving_share"] == 0 and values["moving_tracks"] == 0
@@ -50,7 +51,7 @@ def test_a_frozen_face_under_speech_does_not_move(stage: MouthMotion, interview:
 
 
 def test_speech_without_a_face_is_covered_by_none(stage: MouthMotion, interview: ClipMedia) -> None:
-    faceless = replace(interview, frames=np.full_like(interview.frames, 90), _derived={})
+    faceless = replace(interview, planes=Planes(np.full_like(interview.frames, 90)), _derived={})
     values = measured(stage, faceless)
     assert values["speech_covered"] == 0 and values["tracks"] == []
     assert values["speaker_track"] is None and values["moving_share"] is None

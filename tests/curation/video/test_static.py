@@ -7,6 +7,7 @@ import pytest
 from curation.video.static import Static
 from engine.stage import NotApplicable, OpenClip, Value
 from media.clip import ClipMedia
+from media.planes import Planes
 from tests.curation.video.conftest import FRAMES, open_clip, talk, write
 
 
@@ -107,14 +108,16 @@ def test_a_stall_is_found_in_time(portrait, encoded):
 
 @pytest.mark.parametrize("ticks", [0, 1, 5])
 def test_a_clip_too_short_to_move_has_no_answer(ticks):
-    (outcome,) = Static().score([OpenClip(None, ClipMedia(0.04 * ticks, frames=np.zeros((ticks, 9, 16, 3), np.uint8)))])
+    (outcome,) = Static().score(
+        [OpenClip(None, ClipMedia(0.04 * ticks, planes=Planes(np.zeros((ticks, 9, 16, 3), np.uint8))))]
+    )
     assert isinstance(outcome, NotApplicable)
 
 
 @pytest.mark.parametrize("size", [(1, 1), (8, 300), (700, 2)])
 def test_odd_sizes_are_measured(size):
     frames = np.random.default_rng(0).integers(0, 255, (11, *size, 3)).astype(np.uint8)
-    measure(OpenClip(None, ClipMedia(0.44, frames=frames)))
+    measure(OpenClip(None, ClipMedia(0.44, planes=Planes(frames))))
 
 
 def test_real_clips_keep_apart(shared):
