@@ -1,0 +1,1 @@
+"""The joint audio-video transformer, its codecs and its sampler. No Ray, no corpus."""
