@@ -1,7 +1,7 @@
 """The table of tasks: what each of them noises, gives, hides and learns, as data.
 
-A sample has one noise level; what is given stands in the model's input clean, at level 0. Section 3 of UniTalking (arXiv
-2603.01418) names the tasks; text-to-speech is its first stage, the other four its second.
+A sample has one noise level; what is given stands in the model's input clean, at level 0. The tasks are UniTalking's
+(arXiv 2603.01418): text-to-speech is its first stage, the other four its second.
 """
 
 from __future__ import annotations
@@ -21,8 +21,8 @@ class Task:
 
     Attributes:
         name: as in recipes and on the sampler's command line.
-        video: ``absent``; ``noisy``: all latent frames are generated; ``first_frame``: all but the first, which is given;
-            ``given``: all are given.
+        video: ``absent``; ``noisy``: all latent frames are generated; ``first_frame``: all but the first;
+            ``given``: none.
         reference: whether a reference voice is given; without one the model gets the null reference.
         blind_video: whether video attends to video alone (audio attends to both all the same).
         stage: the training stage that it belongs to.
