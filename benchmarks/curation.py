@@ -15,6 +15,7 @@ from dataclasses import replace
 
 import av
 import duckdb
+import psutil
 import pyarrow as pa
 
 from benchmarks.machine import headline
@@ -66,14 +67,26 @@ def _measure(curation: Curation, clips: pa.Table, executor: str, floor: float) -
     work = outstanding(ledger, clips, curation.clips.groups, 1).table
     local = curation.config.executor.kind == "local"
     batches = run_local(curation.clips, work) if local else run_ray(curation.clips, work, curation.config.executor)
-    first = None
+    first, memory = None, []
     for _ in batches:
         first = first or time.perf_counter()
+        memory.append(_scoring_memory())
     # From the first batch on: starting actors and loading models is paid once, not a clip.
     seconds = time.perf_counter() - first
     counted = len(clips) - curation.config.groups[0].batch_size
     print(f"\n{executor}: {counted / seconds:.2f} clips/s after the first batch, {len(clips)} clips")
+    tenths = [max(memory[len(memory) * tenth // 10 :][: max(1, len(memory) // 10)]) for tenth in range(10)]
+    print(f"  memory of the largest scoring process by tenths of the run, MiB: {' '.join(map(str, tenths))}")
     _per_stage(ledger, curation, len(clips), floor)
+
+
+def _scoring_memory() -> int:
+    """Resident MiB of the largest guarded process on this machine right now."""
+    sizes = [0]
+    for process in psutil.process_iter(["cmdline", "memory_info"]):
+        if "engine.guard" in (process.info["cmdline"] or ()) and process.info["memory_info"]:
+            sizes.append(process.info["memory_info"].rss >> 20)
+    return max(sizes)
 
 
 def _per_stage(ledger: Ledger, curation: Curation, clips: int, floor: float) -> None:

@@ -8,8 +8,10 @@ from fractions import Fraction
 import av
 import numpy as np
 from av.sidedata.sidedata import Type
+from av.video.reformatter import VideoReformatter
 
 MAX_PIXEL_ASPECT = 4
+_THUMBNAIL = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +33,10 @@ class Orientation:
         width = frame.width
         if pixel_aspect and Fraction(1, MAX_PIXEL_ASPECT) <= pixel_aspect <= MAX_PIXEL_ASPECT:
             width = max(1, round(width * pixel_aspect))
-        side = frame.side_data.get(Type.DISPLAYMATRIX)
+        # Looking at a frame's side data ties it into a reference cycle (PyAV 18), and one frame that waits for the
+        # garbage collector holds all buffers of its decoder, some 100 MiB. A thumbnail carries the same matrix.
+        thumbnail = VideoReformatter().reformat(frame, _THUMBNAIL, _THUMBNAIL)
+        side = thumbnail.side_data.get(Type.DISPLAYMATRIX)
         if side is None:
             return cls(width, frame.height)
         (a, b), (c, d) = np.frombuffer(bytes(side), np.int32)[:9].reshape(3, 3)[:2, :2].tolist()
