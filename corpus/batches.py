@@ -36,7 +36,7 @@ class Draws:
 
 @dataclass(frozen=True, slots=True)
 class _Plan:
-    """What an epoch completes: bucket and number within its bucket of every batch, and each bucket's samples in order."""
+    """What an epoch completes: bucket and number within it of every batch, and each bucket's samples in order."""
 
     buckets: np.ndarray
     numbers: np.ndarray
