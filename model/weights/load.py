@@ -1,7 +1,7 @@
 """Strict loading: weights stay memory-mapped until they are used, and no key is missing or left over without a reason.
 
-A file of another layout is read through a rename (its key → ours). What a module has and the file lacks must be expected
-and have a reason, and so must what the file has and the module lacks; anything else stops the load with a full list.
+A file of another layout is read through a rename (its key → ours). What a module has and the file lacks must be
+expected and have a reason, and so must what the file has and the module lacks; anything else stops the load.
 """
 
 from __future__ import annotations

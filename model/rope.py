@@ -1,0 +1,58 @@
+"""Rotary positions of both streams: frame, row and column for video, time alone for audio.
+
+Head channels are interleaved pairs, split among the three axes as in Wan (``wan/modules/model.py``): of 64 pairs, 22
+turn with time, 21 with the row and 21 with the column. Audio stands at row and column 0, where rotation is the
+identity, and at times measured in latent video frames, so that tokens that sound and show the same moment have the
+same temporal phase.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+import torch
+from torch import Tensor
+
+
+class Rotation(NamedTuple):
+    """Cosines and sines of every token's angles, both (L, head_dim / 2) float32."""
+
+    cos: Tensor
+    sin: Tensor
+
+
+def axis_pairs(head_dim: int) -> tuple[int, int, int]:
+    """Channel pairs of a head that turn with time, row and column."""
+    spatial = head_dim // 6
+    return head_dim // 2 - 2 * spatial, spatial, spatial
+
+
+def video_rotation(grid: tuple[int, int, int], head_dim: int, theta: float, device: torch.device) -> Rotation:
+    """Rotation of video tokens in (frame, row, column) order; ``grid`` counts tokens along each axis."""
+    shapes = ((-1, 1, 1), (1, -1, 1), (1, 1, -1))
+    cos, sin = [], []
+    for size, pairs, shape in zip(grid, axis_pairs(head_dim), shapes):
+        angles = _angles(torch.arange(size, device=device, dtype=torch.float64), pairs, theta)
+        cos.append(angles.cos().float().view(*shape, pairs).expand(*grid, pairs))
+        sin.append(angles.sin().float().view(*shape, pairs).expand(*grid, pairs))
+    return Rotation(torch.cat(cos, -1).flatten(0, 2), torch.cat(sin, -1).flatten(0, 2))
+
+
+def audio_rotation(length: int, step: float, head_dim: int, theta: float, device: torch.device) -> Rotation:
+    """Rotation of ``length`` audio tokens, ``step`` latent video frames apart (:attr:`ModelConfig.audio_step`)."""
+    time, row, column = axis_pairs(head_dim)
+    angles = _angles(torch.arange(length, device=device, dtype=torch.float64) * step, time, theta)
+    angles = torch.cat((angles, angles.new_zeros(length, row + column)), -1)
+    return Rotation(angles.cos().float(), angles.sin().float())
+
+
+def rotate(x: Tensor, rotation: Rotation) -> Tensor:
+    """Turn ``x`` (B, L, heads, head_dim) by its tokens' angles, in float32; the result has the dtype of ``x``."""
+    cos, sin = rotation.cos[:, None], rotation.sin[:, None]
+    even, odd = x.unflatten(-1, (-1, 2)).unbind(-1)
+    return torch.stack((even * cos - odd * sin, even * sin + odd * cos), -1).flatten(-2).type_as(x)
+
+
+def _angles(positions: Tensor, pairs: int, theta: float) -> Tensor:
+    frequencies = theta ** (-torch.arange(pairs, device=positions.device, dtype=torch.float64) / pairs)
+    return torch.outer(positions, frequencies)
