@@ -59,7 +59,7 @@ class VideoCache:
 
     @property
     def filled(self) -> bool:
-        return self.layers[-1].filled
+        return any(layer.filled for layer in self.layers)
 
     @property
     def bytes(self) -> int:

@@ -6,6 +6,7 @@ its timestep is ``1000 sigma``.
 
 from __future__ import annotations
 
+from collections.abc import Collection
 from typing import NamedTuple
 
 import torch
@@ -69,6 +70,7 @@ class UniTalking(nn.Module):
         blind_video: bool = False,
         audio_lengths: Tensor | None = None,
         cache: VideoCache | None = None,
+        skip_blocks: Collection[int] = (),
     ) -> Velocity:
         """Velocities of the streams that are given.
 
@@ -86,6 +88,7 @@ class UniTalking(nn.Module):
                 nothing.
             cache: TV2A under ``no_grad``: filled by the first call, after which video does not run and its velocity
                 is None.
+            skip_blocks: blocks to leave out, for skip-layer guidance.
 
         Raises:
             ValueError: a stream without its noise level, shapes that do not fit the configuration, flags that need
@@ -115,6 +118,8 @@ class UniTalking(nn.Module):
             audio_time, audio_context = self._context("audio", audio_sigma[:, None], None, rotation, text, reference)
 
         for index, block in enumerate(self.blocks):
+            if index in skip_blocks:
+                continue
             video_tokens, audio_tokens = block(
                 video_tokens,
                 audio_tokens,
