@@ -60,13 +60,13 @@ def write_video(
     first = next(iterator, None)
     if first is None:
         raise ValueError(f"{path}: no frames to write")
-    with _replacing(path) as temporary, av.open(temporary, "w", format="mp4", options=MUXER) as out:
+    with replacing(path) as temporary, av.open(temporary, "w", format="mp4", options=MUXER) as out:
         video = out.add_stream(ENCODERS[codec], rate=Fraction(fps).limit_denominator(1001))
         height, width = first.shape[:2]
         video.height, video.width, video.pix_fmt = height + height % 2, width + width % 2, "yuv420p"
         video.options = {"crf": str(crf), "preset": preset}
         video.codec_context.thread_count = 1
-        sound = _AudioTrack(out, audio, audio_rate, audio_delay_s) if audio is not None else None
+        sound = AudioTrack(out, audio, audio_rate, audio_delay_s) if audio is not None else None
         for index, picture in enumerate(chain([first], iterator)):
             if picture.shape != first.shape or picture.dtype != np.uint8:
                 raise ValueError(f"{path}: frame {index} is {picture.dtype} {picture.shape}, not uint8 {first.shape}")
@@ -83,14 +83,14 @@ def write_wav(path: str | os.PathLike[str], audio: np.ndarray, rate: int) -> Non
     """16-bit PCM of float32 ``[n]`` or ``[channels, n]`` in −1…1 (clipped), replaced atomically."""
     samples = np.atleast_2d(audio)
     pcm = np.clip(np.round(samples * 32767), -32768, 32767).astype("<i2")
-    with _replacing(path) as temporary, wave.open(temporary, "wb") as out:
+    with replacing(path) as temporary, wave.open(temporary, "wb") as out:
         out.setnchannels(len(pcm))
         out.setsampwidth(2)
         out.setframerate(rate)
         out.writeframes(np.ascontiguousarray(pcm.T).tobytes())
 
 
-class _AudioTrack:
+class AudioTrack:
     """AAC beside the video, written as far as the video has got so that the two interleave."""
 
     def __init__(self, out: av.container.OutputContainer, audio: np.ndarray, rate: int, delay_s: float) -> None:
@@ -129,7 +129,7 @@ def _even(picture: np.ndarray) -> np.ndarray:
 
 
 @contextmanager
-def _replacing(path: str | os.PathLike[str]) -> Iterator[str]:
+def replacing(path: str | os.PathLike[str]) -> Iterator[str]:
     """A temporary name in the folder of ``path``, renamed to it on success and removed otherwise."""
     path = Path(path).absolute()
     handle, temporary = tempfile.mkstemp(prefix=".writing-", dir=path.parent)
