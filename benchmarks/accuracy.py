@@ -23,9 +23,13 @@ def main() -> int:
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
     options = parser.parse_args()
     curation = resolve_config(options.config, [f"root={options.scores}", *options.overrides])
+    try:
+        labels = read_labels(options.labels)
+    except OSError as error:
+        parser.error(f"--labels {options.labels}: {error.strerror}")
     print(headline("benchmarks.accuracy"))
     decide(curation)
-    print(table(judge(curation, read_labels(options.labels))))
+    print(table(judge(curation, labels)))
     return 0
 
 
