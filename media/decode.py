@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import itertools
 import math
 import time
-from collections.abc import Iterator
 from typing import Literal
 
 import av
@@ -16,11 +14,10 @@ from media.decord_frames import grid_frames
 from media.open import MAX_PIXELS, OpenMedia, open_media, why
 from media.planes import Planes
 from media.resample import to_mono
+from media.seek import packets_from
 
 # Muxers may write a stream up to about a second ahead of the other.
 INTERLEAVE_S = 2.0
-# How far before the clip to look for a keyframe where the seek found none before it.
-SEEK_BACK_S = (0.0, 1.0, 3.0, 10.0, 30.0)
 
 
 def decode_clip(
@@ -111,7 +108,8 @@ class _Pass:
         self.reason = ""
 
     def decode(self) -> None:
-        for packet in self._packets():
+        streams = [self.media.video] if self.samples is None else [self.media.video, self.media.audio]
+        for packet in packets_from(self.media, self.start_s, streams):
             if packet.stream is self.media.video:
                 self._take_video(packet)
             elif self.samples is not None and not self.samples.done:
@@ -148,30 +146,6 @@ class _Pass:
             clip.stills, clip.still_times_s = pictures.stills, pictures.still_times_s
             clip.decoded_frames = pictures.decoded
         return clip
-
-    def _packets(self) -> Iterator[av.Packet]:
-        """Packets from the last keyframe that is not after the clip's start, video and audio as they lie."""
-        media = self.media
-        streams = [media.video] if self.samples is None else [media.video, media.audio]
-        for back_s in SEEK_BACK_S:
-            target_s = self.start_s - back_s
-            if target_s <= 0:
-                break
-            media.container.seek(round((media.origin_s + target_s) / media.video.time_base), stream=media.video)
-            packets = media.container.demux(streams)
-            head = []
-            for packet in packets:  # MPEG-TS may land between keyframes
-                if packet.stream is not media.video:
-                    head.append(packet)
-                elif packet.is_keyframe:
-                    head.append(packet)
-                    break
-            time_s = self._time(head[-1], self.video_tick) if head else None
-            if time_s is not None and time_s <= TOLERANCE_S:
-                return itertools.chain(head, packets)
-        if self.start_s > 0:
-            media.rewind()
-        return media.container.demux(streams)
 
     def _take_video(self, packet: av.Packet) -> None:
         time_s = self._time(packet, self.video_tick)
