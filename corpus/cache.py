@@ -13,6 +13,8 @@ from typing import BinaryIO
 
 import fsspec
 
+from corpus.shard import ShardError
+
 BLOCK_BYTES = 16 << 20
 WAIT_S = 0.05
 
@@ -37,7 +39,8 @@ class ShardCache:
         """The shard at ``path`` of ``fs``, opened from the cache, downloaded if need be.
 
         Raises:
-            ValueError: it is not the announced bytes, or the cache is too small for it.
+            ShardError: it is not the announced bytes.
+            ValueError: the cache is too small for it.
             FileNotFoundError: it is not there.
         """
         target = self.folder / f"{sha256}.tar"
@@ -77,7 +80,7 @@ class ShardCache:
                 sink.write(block)
         if taken != size or digest.hexdigest() != sha256:
             found = f"{'more than ' if taken > size else ''}{taken:,} bytes with sha256 {digest.hexdigest()[:12]}…"
-            raise ValueError(f"shard {path} is damaged: {found}, the manifest says {size:,} with {sha256[:12]}…")
+            raise ShardError(f"shard {path} is damaged: {found}, the manifest says {size:,} with {sha256[:12]}…")
 
     def _reserve(self, partial: Path, size: int) -> None:
         """Make room for the download and claim it by a file of that size."""

@@ -1,0 +1,102 @@
+"""Where every clip of a split lies: one compact table, so that thousands of shards open in a moment."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.parquet as pq
+
+from corpus.manifest import Manifest, ManifestError, ShardEntry
+from corpus.schema import INDEX_SCHEMA, check_version
+from corpus.shard import ShardError
+from corpus.storage import Store
+
+COLUMNS = [name for name in INDEX_SCHEMA.names if name != "fingerprint"]
+
+
+@dataclass(frozen=True, slots=True)
+class ClipIndex:
+    """A split's samples in the order of shards and of samples within them; ``n`` of them.
+
+    Attributes:
+        shards: the split's tars, by number.
+        keys: strings ``[n]``.
+        shard: int32 ``[n]``, place of each sample's shard in ``shards``.
+        offset, size: int64 ``[n]``, the sample's run of tar blocks.
+        crc32: uint32 ``[n]``, of those bytes.
+        duration_s: float32 ``[n]``, seconds.
+        width, height: int32 ``[n]``, pixels.
+    """
+
+    shards: tuple[ShardEntry, ...]
+    keys: pa.StringArray
+    shard: np.ndarray
+    offset: np.ndarray
+    size: np.ndarray
+    crc32: np.ndarray
+    duration_s: np.ndarray
+    width: np.ndarray
+    height: np.ndarray
+
+    def __len__(self) -> int:
+        return len(self.keys)
+
+
+def read_index(store: Store, manifest: Manifest, split: str) -> ClipIndex:
+    """The index of a split.
+
+    Raises:
+        ValueError: there is no such split, or it has no clips.
+        ManifestError: the index is missing, of another schema version, or not the one of this manifest.
+    """
+    shards = manifest.shards_of(split)
+    totals = manifest.splits[split]
+    if not totals.clips:
+        raise ValueError(f"split {split!r} of release {manifest.version} in {store.root} has no clips")
+    name = f"{store.root}/{totals.index}"
+    try:
+        with store.fs.open(store.path(totals.index), "rb") as stream:
+            file = pq.ParquetFile(stream)
+            check_version(file.schema_arrow, name)
+            table = file.read(columns=COLUMNS)
+    except FileNotFoundError:
+        raise ManifestError(f"{name}, the index of split {split!r}, is missing") from None
+    except (pa.ArrowException, OSError) as error:
+        raise ManifestError(f"{name}, the index of split {split!r}, cannot be read: {error}") from error
+    columns = {field: table[field].to_numpy() for field in COLUMNS if field != "key"}
+    numbers = np.array([entry.number for entry in shards])
+    place = np.searchsorted(numbers, columns["shard"]).astype(np.int32)
+    counts = np.bincount(place, minlength=len(shards))
+    if len(counts) > len(shards) or np.any(numbers[place] != columns["shard"]) or np.any(np.diff(place) < 0):
+        raise ManifestError(f"{name} does not list the shards of the manifest in their order")
+    for entry, count in zip(shards, counts):
+        if entry.clips != count:
+            raise ManifestError(f"shard {entry.path}: {count} clips in the index, {entry.clips} in the manifest")
+    keys = table["key"].combine_chunks()
+    return ClipIndex(tuple(shards), keys, **(columns | {"shard": place}))
+
+
+def check_shards(store: Store, index: ClipIndex) -> None:
+    """One listing instead of a surprise after days of training.
+
+    Raises:
+        FileNotFoundError: a shard is missing.
+        ShardError: one has not the size that the manifest gives.
+    """
+    sizes = {}
+    for folder in sorted({entry.path.rpartition("/")[0] for entry in index.shards}):
+        store.fs.invalidate_cache()
+        try:
+            listing = store.fs.ls(store.path(folder), detail=True)
+        except FileNotFoundError:
+            listing = []
+        sizes |= {f"{folder}/{found['name'].rsplit('/', 1)[-1]}".lstrip("/"): found["size"] for found in listing}
+    for entry in index.shards:
+        if entry.path not in sizes:
+            raise FileNotFoundError(f"shard {entry.path} is missing from {store.root}")
+        if sizes[entry.path] != entry.bytes:
+            raise ShardError(
+                f"shard {entry.path} of {store.root} has {sizes[entry.path]:,} bytes, the manifest says {entry.bytes:,}"
+            )

@@ -1,0 +1,78 @@
+"""Stretches of shards, from a local disk, a cache folder or by ranges from an object store."""
+
+from __future__ import annotations
+
+import os
+import zlib
+from collections import OrderedDict
+from typing import BinaryIO
+
+from corpus.cache import ShardCache
+from corpus.manifest import ShardEntry
+from corpus.shard import ShardError
+from corpus.storage import Store
+
+OPEN_SHARDS = 128
+
+
+class ShardReader:
+    """Reads stretches and checks them.
+
+    Local shards are opened in place. Remote ones are downloaded whole into the cache where there is one, otherwise
+    each stretch is one ranged request. Works in a forked or spawned worker.
+    """
+
+    def __init__(self, store: Store, cache: ShardCache | None = None) -> None:
+        self._store, self._cache = store, cache
+        self._pid = os.getpid()
+        self._open: OrderedDict[str, BinaryIO] = OrderedDict()
+
+    def __reduce__(self) -> tuple[type[ShardReader], tuple[Store, ShardCache | None]]:
+        return ShardReader, (self._store, self._cache)
+
+    def read(self, shard: ShardEntry, offset: int, size: int, crc32: int) -> bytes:
+        """``size`` bytes from ``offset``.
+
+        Raises:
+            FileNotFoundError: the shard is missing.
+            ShardError: it is not as long as announced, or these bytes (or, downloaded, any of it) are damaged.
+            OSError: the storage failed.
+        """
+        if self._pid != os.getpid():  # connections do not survive a fork
+            self._store, self._pid = Store(self._store.root), os.getpid()
+        try:
+            run = self._stretch(shard, offset, size)
+        except FileNotFoundError:
+            raise FileNotFoundError(f"shard {shard.path} is missing from {self._store.root}") from None
+        except OSError as error:
+            raise OSError(f"shard {shard.path} of {self._store.root} cannot be read: {error}") from error
+        if len(run) != size or zlib.crc32(run) != crc32:
+            raise ShardError(
+                f"shard {shard.path} of {self._store.root} is damaged: the {size:,} bytes from {offset:,} "
+                f"do not have the checksum of the index"
+            )
+        return run
+
+    def _stretch(self, shard: ShardEntry, offset: int, size: int) -> bytes:
+        if not self._store.local and self._cache is None:
+            return self._store.fs.cat_file(self._store.path(shard.path), offset, offset + size)
+        stream = self._open.get(shard.path)
+        if stream is None:
+            stream = self._open[shard.path] = self._opened(shard)
+            if len(self._open) > OPEN_SHARDS:
+                self._open.popitem(last=False)[1].close()
+        self._open.move_to_end(shard.path)
+        return os.pread(stream.fileno(), size, offset)
+
+    def _opened(self, shard: ShardEntry) -> BinaryIO:
+        path = self._store.path(shard.path)
+        if not self._store.local:
+            return self._cache.open(self._store.fs, path, size=shard.bytes, sha256=shard.sha256)
+        stream = open(path, "rb", buffering=0)  # noqa: SIM115, PTH123 — kept open between calls
+        length = os.fstat(stream.fileno()).st_size
+        if length != shard.bytes:
+            stream.close()
+            raise ShardError(
+                f"shard {shard.path} of {self._store.root} has {length:,} bytes, the manifest says {shard.bytes:,}"
+            )
+        return stream
