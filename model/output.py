@@ -1,0 +1,148 @@
+"""A sample's files: ``KEY.mp4``, ``KEY.wav`` and, last, ``KEY.json``, which says that it is done and what made it."""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import av
+import numpy as np
+
+from media.encode import replacing, write_video, write_wav
+from model.request import Request, RequestError
+
+HASH_BLOCK_BYTES = 1 << 20
+# Timestamps are whole ticks of 1/90000 s or of a sample.
+TICK_S = 1e-3
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What one request became.
+
+    Attributes:
+        video: uint8 RGB ``(T, H, W, 3)``, None for speech alone.
+        fps: frames per second of the video.
+        audio: float32 ``(S,)`` in −1…1; as long as the video, to the sample.
+        rate: Hz.
+    """
+
+    request: Request
+    video: np.ndarray | None
+    fps: float
+    audio: np.ndarray
+    rate: int
+
+    def save(self, folder: str | Path, made_by: dict[str, Any]) -> None:
+        """Write the files into ``folder``, each whole or not at all, ``KEY.json`` after the others.
+
+        Raises:
+            RuntimeError: picture and sound of the written file do not begin and end together.
+            OSError: the storage failed.
+        """
+        folder, key = Path(folder), self.request.key
+        folder.mkdir(parents=True, exist_ok=True)
+        names = [f"{key}.wav"]
+        write_wav(folder / names[0], self.audio, self.rate)
+        if self.video is not None:
+            names.append(f"{key}.mp4")
+            write_video(folder / names[1], self.video, self.fps, audio=self.audio, audio_rate=self.rate, crf=16)
+            check_sync(folder / names[1], frames=len(self.video), fps=self.fps, sound_s=len(self.audio) / self.rate)
+        record = {"files": {name: file_hash(folder / name) for name in names}, **made_by}
+        with replacing(folder / f"{key}.json") as temporary:
+            Path(temporary).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", "utf-8")
+
+
+def check_sync(path: Path, *, frames: int, fps: float, sound_s: float) -> None:
+    """That the packets of a written file say: picture *k* at ``k / fps``, sound from 0 to ``sound_s``.
+
+    Raises:
+        RuntimeError: they do not; a fault of the writer, not of the user.
+    """
+    with av.open(str(path)) as file:
+        video, audio = file.streams.video[0], file.streams.audio[0]
+        packets = [packet for packet in file.demux() if packet.size]
+        file.seek(0)
+        begin_s = next(file.decode(audio)).time
+    pictures = sorted(float(packet.pts * packet.time_base) for packet in packets if packet.stream is video)
+    end_s = max(float((p.pts + p.duration) * p.time_base) for p in packets if p.stream is audio)
+    expected = np.arange(frames) / fps
+    if len(pictures) != frames or np.abs(pictures - expected).max() > TICK_S:
+        raise RuntimeError(f"{path}: {len(pictures)} pictures do not stand at k / {fps:g} s")
+    if abs(begin_s) > TICK_S or abs(end_s - sound_s) > TICK_S:
+        raise RuntimeError(f"{path}: sound stands from {begin_s:.4f} to {end_s:.4f} s, not from 0 to {sound_s:.4f} s")
+
+
+def is_done(folder: Path, key: str, fingerprint: str) -> bool:
+    """Whether the sample is finished, by this very configuration.
+
+    Raises:
+        RequestError: another configuration has finished it.
+    """
+    record = folder / f"{key}.json"
+    try:
+        made_by = json.loads(record.read_text("utf-8"))
+    except FileNotFoundError:
+        return False
+    except (OSError, ValueError) as error:
+        raise RequestError(f"{record} cannot be read ({error}); remove it to make the sample again") from None
+    if made_by.get("fingerprint") != fingerprint:
+        raise RequestError(
+            f"{record} was made from another request, configuration or weights; choose another folder or remove it"
+        )
+    return True
+
+
+@contextmanager
+def output_folder(folder: Path) -> Iterator[None]:
+    """Make the folder, keep other runs out of it, and clear what a killed run left half-written.
+
+    Raises:
+        RequestError: another run writes there, or the folder cannot be made.
+    """
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle = os.open(folder, os.O_RDONLY)
+    except OSError as error:
+        raise RequestError(f"cannot write to {folder}: {error.strerror}") from None
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        for half in folder.glob(".writing-*"):
+            half.unlink()
+        yield
+    except BlockingIOError:
+        raise RequestError(f"another run writes to {folder}; wait for it or choose another folder") from None
+    finally:
+        os.close(handle)
+
+
+def file_hash(path: Path) -> str:
+    digest = hashlib.sha256()
+    with path.open("rb") as file:
+        while block := file.read(HASH_BLOCK_BYTES):
+            digest.update(block)
+    return digest.hexdigest()
+
+
+def code_revision() -> str:
+    """The checkout's commit, with ``+changes`` where files differ from it; ``unknown`` outside a checkout."""
+    git = ["git", "-C", str(Path(__file__).resolve().parents[1])]
+    try:
+        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
+        dirty = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
+    except (OSError, subprocess.CalledProcessError):
+        return "unknown"
+    return head + ("+changes" if dirty.strip() else "")
+
+
+def fingerprint(made_by: dict[str, Any]) -> str:
+    """Of everything that decides a sample's content."""
+    return hashlib.sha256(json.dumps(made_by, sort_keys=True).encode()).hexdigest()[:16]
