@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
-from typing import Any, TypeVar
+from dataclasses import asdict, dataclass, field
+from typing import Any
 
 from corpus.schema import SCHEMA_VERSION
 from corpus.shard import parse_shard_name
@@ -16,8 +16,6 @@ from corpus.storage import Store
 
 MANIFEST = "manifest.json"
 SUCCESS = "_SUCCESS"
-
-Entry = TypeVar("Entry")
 
 
 class ManifestError(ValueError):
@@ -161,16 +159,10 @@ def parse_manifest(data: bytes, name: str) -> Manifest:
         version = content.get("schema_version")
         if version != SCHEMA_VERSION:
             raise ManifestError(f"{name}: schema version {version}, this code reads version {SCHEMA_VERSION}")
-        content["shards"] = [_entry(ShardEntry, entry) for entry in content["shards"]]
-        content["files"] = [_entry(FileEntry, entry) for entry in content["files"]]
-        content["splits"] = {split: _entry(SplitTotals, totals) for split, totals in content["splits"].items()}
-        return _entry(Manifest, content)
+        content["shards"] = tuple(ShardEntry(**entry) for entry in content["shards"])
+        content["files"] = tuple(FileEntry(**entry) for entry in content["files"])
+        content["splits"] = {split: SplitTotals(**totals) for split, totals in content["splits"].items()}
+        content["columns"] = tuple(content["columns"])
+        return Manifest(**content)
     except (json.JSONDecodeError, UnicodeDecodeError, AttributeError, KeyError, TypeError) as error:
         raise ManifestError(f"{name} is damaged: {error!r}") from None
-
-
-def _entry(kind: type[Entry], content: Mapping[str, Any]) -> Entry:
-    names = {f.name for f in fields(kind)}
-    if unknown := set(content) - names:
-        raise KeyError(f"{kind.__name__} knows no {sorted(unknown)}")
-    return kind(**content)

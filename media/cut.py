@@ -17,7 +17,7 @@ from av.video.stream import VideoStream
 from media.clip import MediaError
 from media.collect import COMPLETE, TOLERANCE_S
 from media.decode import decode_clip
-from media.encode import MUXER, AudioTrack, write_wav
+from media.encode import MUXER, REPRODUCIBLE, AudioTrack, write_wav
 from media.geometry import Orientation
 from media.open import MAX_PIXELS, OpenMedia, open_media, why
 from media.resample import resample
@@ -247,6 +247,7 @@ class _Encoded:
         stream = out.add_stream("libx264", rate=self.fps)
         stream.width, stream.height, stream.pix_fmt = self._first.width, self._first.height, "yuv420p"
         stream.options = {"crf": str(self._video.crf), "preset": self._video.preset, "a53cc": "0"}
+        stream.options |= REPRODUCIBLE["h264"]
         context, source = stream.codec_context, self._media.video.codec_context
         context.thread_count = 1  # more would make the bytes depend on the machine
         context.color_range = _LIMITED_RANGE

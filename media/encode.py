@@ -19,6 +19,8 @@ from media.resample import packed_frame, resample
 ENCODERS = {"h264": "libx264", "hevc": "libx265"}
 AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
+# Vector code of x264's macroblock tree gives other bytes now and then, in one thread and from the same pictures.
+REPRODUCIBLE = {"h264": {"x264-params": "cpu-independent=1"}, "hevc": {}}
 AUDIO_BLOCK = 1 << 16
 # The default clock of edit lists, 1 ms, would misplace late audio by up to half of it.
 MUXER = {"movflags": "faststart", "movie_timescale": "90000"}
@@ -64,7 +66,7 @@ def write_video(
         video = out.add_stream(ENCODERS[codec], rate=Fraction(fps).limit_denominator(1001))
         height, width = first.shape[:2]
         video.height, video.width, video.pix_fmt = height + height % 2, width + width % 2, "yuv420p"
-        video.options = {"crf": str(crf), "preset": preset}
+        video.options = {"crf": str(crf), "preset": preset, **REPRODUCIBLE[codec]}
         video.codec_context.thread_count = 1
         sound = AudioTrack(out, audio, audio_rate, audio_delay_s) if audio is not None else None
         for index, picture in enumerate(chain([first], iterator)):
