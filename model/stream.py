@@ -145,12 +145,17 @@ class PatchEmbedding(nn.Module):
         return F.linear(patches.to(self.weight.dtype), self.weight.flatten(1), self.bias)
 
 
+def conv_hidden(dim: int) -> int:
+    """Hidden channels of Ovi's audio input: two thirds of four times ``dim``, rounded up to a multiple of 256."""
+    return 256 * -(-8 * dim // (3 * 256))
+
+
 class GatedConv(nn.Module):
     """Gated convolutional MLP of MMAudio and Ovi: ``w2(silu(w1 x) · w3 x)``, seven taps wide, without biases."""
 
     def __init__(self, dim: int) -> None:
         super().__init__()
-        hidden = 256 * -(-8 * dim // (3 * 256))
+        hidden = conv_hidden(dim)
         self.w1, self.w3 = (nn.Conv1d(dim, hidden, 7, padding=3, bias=False) for _ in range(2))
         self.w2 = nn.Conv1d(hidden, dim, 7, padding=3, bias=False)
 

@@ -118,6 +118,7 @@ def load_strict(
     may_miss: Mapping[str, str] | None = None,
     may_drop: Mapping[str, str] | None = None,
     dtype: torch.dtype | None = None,
+    device: torch.device | str = "cpu",
 ) -> LoadReport:
     """Put ``weights`` into ``module``, all of them, or raise with every key that does not fit.
 
@@ -131,6 +132,7 @@ def load_strict(
         may_miss: pattern (``fnmatch``) of the module's keys → why the file need not have them. They keep their values.
         may_drop: pattern of the file's keys → why they are not used.
         dtype: converts floating tensors (which copies them); None keeps the file's.
+        device: where tensors go that the module has on the meta device; the others stay where they are.
 
     Returns:
         What was loaded, and what was not, with the reasons.
@@ -161,7 +163,7 @@ def load_strict(
         if value.shape != own[target].shape:
             problems.append(f"shape: {key} is {tuple(value.shape)}, {target} is {tuple(own[target].shape)}")
             continue
-        state[target] = _placed(value, own[target], dtype)
+        state[target] = _placed(value, own[target], dtype, device)
     if problems:
         where = f"{weights.path}: " if isinstance(weights, Weights) else ""
         listed = "\n  ".join(problems)
@@ -170,12 +172,12 @@ def load_strict(
     return LoadReport(len(state), {key: reason for key, reason in missing.items() if reason}, extra)
 
 
-def _placed(value: Tensor, like: Tensor, dtype: torch.dtype | None) -> Tensor:
+def _placed(value: Tensor, like: Tensor, dtype: torch.dtype | None, device: torch.device | str) -> Tensor:
     if dtype is not None and value.is_floating_point():
         value = value.to(dtype)
     if isinstance(like, DTensor):  # every rank cuts its own slice; nothing is sent
         return distribute_tensor(value, like.device_mesh, like.placements, src_data_rank=None)
-    return value if like.device.type == "meta" else value.to(like.device)
+    return value.to(device if like.is_meta else like.device)
 
 
 def _reason(key: str, patterns: Mapping[str, str]) -> str | None:

@@ -1,0 +1,13 @@
+"""Keys of Wan's own checkpoints (``wan/modules/model.py``): a stream's names, without the stream."""
+
+from __future__ import annotations
+
+from model.config import Stream
+
+
+def to_stream(key: str, stream: Stream) -> str:
+    """Our name of Wan's ``key`` in one of the streams."""
+    if key.startswith("blocks."):
+        _, index, rest = key.split(".", 2)
+        return f"blocks.{index}.{stream}.{rest}"
+    return f"{stream}.{key}"
