@@ -55,8 +55,15 @@ class UniPC:
     """
 
     def __init__(self, sigmas: torch.Tensor) -> None:
-        self._sigmas = sigmas
-        self._lambdas = torch.log(1 - sigmas) - torch.log(sigmas)
+        log_ratio = torch.log(1 - sigmas) - torch.log(sigmas)
+        length = log_ratio[:-1] - log_ratio[1:]  # -h of each step; the last is -infinity
+        phi_1 = torch.expm1(length)
+        past = -length[:-1] / length[1:]  # where the level before a step lies, in units of that step
+        self._sigmas = sigmas.tolist()
+        self._shrink = (sigmas[1:] / sigmas[:-1]).tolist()
+        self._scale = ((1 - sigmas[1:]) * phi_1).tolist()
+        self._past = past.tolist()
+        self._corrector = _corrector_weights(length[1:-1], phi_1[1:-1], past[:-1]).tolist()
         self._step = 0
         self._data: list[torch.Tensor] = []  # predictions of the data at the last two levels, newest last
         self._start: torch.Tensor | None = None  # where the last prediction set out from
@@ -68,43 +75,36 @@ class UniPC:
             x: float32, any shape.
             velocity: the network's ``noise - data`` at ``x``, same shape.
         """
-        i, steps = self._step, len(self._sigmas) - 1
+        i = self._step
         data = x - self._sigmas[i] * velocity.float()
         if i > 0:
-            x = self._correct(i, data)
-        self._data = [*self._data, data][-2:]
-        self._start = x
-        self._step += 1
-        second_order = i > 0 and i < steps - 1
-        return self._update(i, i + 1, x, self._slope(i, i + 1) * 0.5 if second_order else None)
+            x = self._correct(i - 1, data)
+        self._data, self._start, self._step = [*self._data, data][-2:], x, i + 1
+        second_order = 0 < i < len(self._scale) - 1
+        return self._update(i, x, self._slope(i) * 0.5 if second_order else None)
 
     def _correct(self, i: int, data: torch.Tensor) -> torch.Tensor:
-        """UniC: the step to level ``i`` made again, now that the prediction there is known."""
+        """UniC: step ``i`` made again, now that the prediction at its end is known."""
         change = data - self._data[-1]
-        if i == 1:
-            return self._update(i - 1, i, self._start, 0.5 * change)
-        rho_past, rho_now = self._corrector_weights(i)
-        return self._update(i - 1, i, self._start, rho_past * self._slope(i - 1, i) + rho_now * change)
+        if i == 0:
+            return self._update(i, self._start, 0.5 * change)
+        weight_past, weight_now = self._corrector[i - 1]
+        return self._update(i, self._start, weight_past * self._slope(i) + weight_now * change)
 
-    def _update(self, i: int, j: int, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
-        """The exponential integrator from level ``i`` to ``j``, with a term of second order on top."""
-        phi = torch.expm1(self._lambdas[i] - self._lambdas[j])
-        scale = (1 - self._sigmas[j]) * phi
-        moved = self._sigmas[j] / self._sigmas[i] * x - scale * self._data[-1]
-        return moved if residual is None else moved - scale * residual
+    def _update(self, i: int, x: torch.Tensor, residual: torch.Tensor | None) -> torch.Tensor:
+        """Step ``i`` by the exponential integrator, with a term of second order on top."""
+        moved = self._shrink[i] * x - self._scale[i] * self._data[-1]
+        return moved if residual is None else moved - self._scale[i] * residual
 
-    def _slope(self, i: int, j: int) -> torch.Tensor:
-        """Change of the prediction over the step before level ``i``, in units of the step from ``i`` to ``j``."""
-        return (self._data[-2] - self._data[-1]) / self._ratio(i, j)
+    def _slope(self, i: int) -> torch.Tensor:
+        """Change of the prediction over the step before step ``i``, in units of step ``i``."""
+        return (self._data[-2] - self._data[-1]) / self._past[i - 1]
 
-    def _ratio(self, i: int, j: int) -> torch.Tensor:
-        return (self._lambdas[i - 1] - self._lambdas[i]) / (self._lambdas[j] - self._lambdas[i])
 
-    def _corrector_weights(self, i: int) -> torch.Tensor:
-        h = self._lambdas[i - 1] - self._lambdas[i]
-        phi_1 = torch.expm1(h)
-        phi_2 = phi_1 / h - 1
-        phi_3 = phi_2 / h - 1 / 2
-        ones = torch.ones(())
-        nodes = torch.stack([self._ratio(i - 1, i), ones])
-        return torch.linalg.solve(torch.stack([torch.ones(2), nodes]), torch.stack([phi_2, phi_3 * 2]) / phi_1)
+def _corrector_weights(length: torch.Tensor, phi_1: torch.Tensor, past: torch.Tensor) -> torch.Tensor:
+    """``(n, 2)``: weights of the slope before a step and of the change over it, which make UniC third order."""
+    phi_2 = phi_1 / length - 1
+    phi_3 = phi_2 / length - 1 / 2
+    ones = torch.ones_like(past)
+    nodes = torch.stack([torch.stack([ones, ones], 1), torch.stack([past, ones], 1)], 1)
+    return torch.linalg.solve(nodes, torch.stack([phi_2 / phi_1, phi_3 * 2 / phi_1], 1))
