@@ -55,7 +55,7 @@ class ShardReader:
 
     def _stretch(self, shard: ShardEntry, offset: int, size: int) -> bytes:
         if not self._store.local and self._cache is None:
-            return self._store.fs.cat_file(self._store.path(shard.path), offset, offset + size)
+            return self._store.read_range(shard.path, offset, size)
         stream = self._open.get(shard.path)
         if stream is None:
             stream = self._open[shard.path] = self._opened(shard)
