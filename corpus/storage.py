@@ -4,18 +4,21 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import shutil
 import tempfile
 import uuid
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO
 
 import fsspec
 import pyarrow as pa
 import pyarrow.fs
 import pyarrow.parquet as pq
+
+_PARTIAL = re.compile(r"\..+\.[0-9a-f]{8}")
 
 
 class Store:
@@ -144,6 +147,19 @@ class Store:
     def delete(self, names: Sequence[str]) -> None:
         for name in names:
             self.fs.rm_file(self.path(name))
+
+    def open(self, name: str) -> BinaryIO:
+        """The file for reading, seekable."""
+        return self.fs.open(self.path(name), "rb")
+
+    def walk(self) -> list[str]:
+        """Every file below the root, sorted, hidden ones too."""
+        self.fs.invalidate_cache()
+        return sorted(path[len(self._base) + 1 :] for path in self.fs.find(self._base))
+
+    def remove_partial_files(self) -> None:
+        """Delete what killed writers left under a temporary name; nobody may be writing."""
+        self.delete([name for name in self.walk() if _PARTIAL.fullmatch(name.rsplit("/", 1)[-1])])
 
     def scan(self, folder: str) -> Iterator[pa.Table]:
         """The tables of a folder one file at a time."""
