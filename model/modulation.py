@@ -9,6 +9,7 @@ never exists.
 from __future__ import annotations
 
 import math
+from contextlib import nullcontext
 
 import torch
 import torch.nn.functional as F
@@ -25,7 +26,8 @@ def timestep_embedding(sigma: Tensor, width: int) -> Tensor:
 
 def linear_float32(layer: nn.Linear, x: Tensor) -> Tensor:
     """``layer`` in float32 whatever its dtype or autocast: bfloat16 cannot tell neighbouring noise levels apart."""
-    with torch.autocast(x.device.type, enabled=False):
+    device = x.device.type
+    with torch.autocast(device, enabled=False) if torch.amp.is_autocast_available(device) else nullcontext():
         return F.linear(x.float(), layer.weight.float(), layer.bias.float())
 
 

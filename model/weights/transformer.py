@@ -152,8 +152,7 @@ def _plan(kind: Layout, weights: Mapping[str, Tensor], config: ModelConfig, stre
     spelt = diffusers.to_wan if kind == "diffusers" else lambda key: key
 
     def rename(key: str) -> str | None:
-        name = spelt(key)
-        return name and wan.to_stream(name, stream)
+        return wan.to_stream(spelt(key), stream)
 
     if stream == "video":
         return _Plan(rename, fresh_reference, {})
