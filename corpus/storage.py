@@ -62,7 +62,8 @@ class Store:
         if not self.fs.exists(path):
             return []
         names = (entry.rsplit("/", 1)[-1] for entry in self.fs.ls(path, detail=False))
-        return sorted(f"{folder}/{name}" for name in names if name.endswith(suffix) and not name.startswith("."))
+        chosen = (name for name in names if name.endswith(suffix) and not name.startswith("."))
+        return sorted(f"{folder}/{name}" if folder else name for name in chosen)
 
     def folders(self, folder: str) -> list[str]:
         path = self.path(folder)
