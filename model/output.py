@@ -10,6 +10,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -132,6 +133,20 @@ def file_hash(path: Path) -> str:
     return digest.hexdigest()
 
 
+def folder_hashes(path: str | Path) -> dict[str, str]:
+    """SHA-256 of a file, or of each file of a folder, by name.
+
+    Raises:
+        RequestError: nothing there.
+    """
+    path = Path(path)
+    if not path.exists():
+        raise RequestError(f"no weights at {path}")
+    files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
+    return {file.name: file_hash(file) for file in files}
+
+
+@cache
 def code_revision() -> str:
     """The checkout's commit, with ``+changes`` where files differ from it; ``unknown`` outside a checkout."""
     git = ["git", "-C", str(Path(__file__).resolve().parents[1])]

@@ -1,0 +1,321 @@
+"""From requests to pictures and sound: reading what is given, encoding, sampling, decoding.
+
+sampler = Sampler(SampleConfig.read("configs/sample/tiny.yaml"), random_init=0)
+request = Request(task="t2av", prompt="a woman says hello", seconds=2, height=64, width=64, seed=7)
+(sample,) = sampler.generate([request])
+sample.save("samples", sampler.made_by(request))
+sample.video.shape, sample.fps, sample.audio.shape, sample.rate  # (T, H, W, 3), Hz, (S,), Hz
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import asdict, dataclass
+from functools import cached_property
+from importlib.metadata import version
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from media.clip import MediaError
+from media.probe import content_hash
+from media.reading import fit, read_frames, read_picture, read_sound
+from model.codecs.base import AudioCodec, VideoCodec
+from model.codecs.build import build_audio_codec, build_text_encoder, build_video_codec
+from model.config import ModelConfig, Stream
+from model.output import Sample, code_revision, fingerprint, folder_hashes
+from model.request import FILES, Request, RequestError
+from model.sampler import Given, Latents, initial_noise, sample_latents
+from model.settings import SampleConfig
+from model.tasks import TASKS
+from model.text import TextEncoder
+from model.transformer import UniTalking
+from model.weights.transformer import load_model
+
+
+@dataclass(frozen=True)
+class Shape:
+    """Sizes of a sample before and after the codecs; the video's are 0 and () without one."""
+
+    frames: int
+    height: int
+    width: int
+    samples: int
+    video: tuple[int, ...]
+    audio: tuple[int, ...]
+
+
+class Sampler:
+    """A network with its codecs, ready for requests.
+
+    Args:
+        config: what to build; the network's weights are read when the first batch needs them.
+        model: the network, where the caller has it, moved to ``config.device``.
+        random_init: seed of random weights, for trying out what surrounds the network.
+
+    Raises:
+        RequestError: neither weights, nor a network, nor ``random_init``; or two of them.
+        WeightsError: weights that do not fit, see :mod:`model.weights.load`.
+    """
+
+    def __init__(
+        self, config: SampleConfig, *, model: UniTalking | None = None, random_init: int | None = None
+    ) -> None:
+        if sum(start is not None for start in (config.weights, model, random_init)) != 1:
+            raise RequestError("give the network's weights, or --random-init SEED to see what an untrained one makes")
+        self.config = config
+        try:
+            self.video_codec = build_video_codec(config.video_codec)
+            self.audio_codec = build_audio_codec(config.audio_codec)
+            self.text_encoder = build_text_encoder(config.text_encoder)
+        except (ValueError, OSError) as error:
+            raise RequestError(f"configuration: {error}") from error
+        _check_fit(config.model, self.video_codec, self.audio_codec, self.text_encoder)
+        self._model, self._random_init = model, random_init
+        self._device = config.torch_device()
+        if not config.offload:
+            for codec in (self.video_codec, self.audio_codec, self.text_encoder):
+                _move(codec, self._device)
+
+    @cached_property
+    def model(self) -> UniTalking:
+        config, dtype = self.config, getattr(torch, self.config.dtype)
+        if self._model is not None:
+            model = self._model
+        elif config.weights is not None:
+            model = load_model(config.weights, dtype=dtype, device="cpu" if config.offload else self._device)
+        else:
+            with torch.random.fork_rng(devices=[]):
+                torch.manual_seed(self._random_init)
+                model = UniTalking(config.model).to(dtype)
+        if model.config != config.model:
+            different = [
+                name for name in ModelConfig.model_fields if getattr(model.config, name) != getattr(config.model, name)
+            ]
+            raise RequestError(f"the network's {', '.join(different)} are not those of the configuration's `model`")
+        if not config.offload:
+            _move(model, self._device)
+        if config.compile:
+            for block in model.blocks:
+                block.compile()
+        return model.eval().requires_grad_(False)
+
+    def shape(self, request: Request) -> Shape:
+        """Sizes that the codecs and the network can hold; a video's length is the nearest possible.
+
+        Raises:
+            RequestError: a height or width that they cannot hold; the message names the nearest that they can.
+        """
+        config = self.config.model
+        if TASKS[request.task].video == "absent":
+            samples = round(request.seconds * self.audio_codec.rate)
+            return Shape(0, 0, 0, samples, (), self.audio_codec.latent_shape(samples))
+        stride = self.video_codec.stride
+        for name, step in (("height", stride[1] * config.patch[1]), ("width", stride[2] * config.patch[2])):
+            side = getattr(request, name)
+            if side % step:
+                near = sorted({max(step, side // step * step), (side // step + 1) * step})
+                raise RequestError(f"{name}: {side} is no multiple of {step}; the nearest are {near}")
+        frames = 1 + stride[0] * round(max(0.0, request.seconds * config.fps - 1) / stride[0])
+        samples = round(frames / config.fps * self.audio_codec.rate)
+        return Shape(
+            frames,
+            request.height,
+            request.width,
+            samples,
+            self.video_codec.latent_shape(frames, request.height, request.width),
+            self.audio_codec.latent_shape(samples),
+        )
+
+    def made_by(self, request: Request) -> dict[str, Any]:
+        """Everything that makes a sample what it is, as JSON; ``fingerprint`` is of what decides its content."""
+        inputs = {name: content_hash(uri) for name in FILES if (uri := getattr(request, name))}
+        content = {
+            "request": request.model_dump(mode="json", exclude=set(FILES)),
+            "inputs": inputs,
+            "weights": self._weights,
+            "shape": asdict(self.shape(request)),
+        }
+        return {
+            "fingerprint": fingerprint(content | {"config": self.config.content()}),
+            **content,
+            "files_given": {name: getattr(request, name) for name in inputs},
+            "config": self.config.model_dump(mode="json"),
+            "device": str(self._device),
+            "fps": self.config.model.fps,
+            "rate": self.audio_codec.rate,
+            "revision": code_revision(),
+            "versions": {name: version(name) for name in ("torch", "diffusers", "transformers", "av")},
+        }
+
+    @cached_property
+    def _weights(self) -> dict[str, Any]:
+        """Hashes of the network's files by name, or how else it came to be, and what the codecs say of theirs."""
+        config = self.config
+        network = {"random_init": self._random_init} if self._model is None else {"given_by": "the caller"}
+        parts = ("video_codec", "audio_codec", "text_encoder")
+        return {
+            "network": folder_hashes(config.weights) if config.weights else network,
+            **{part: getattr(self, part).fingerprint for part in parts},
+        }
+
+    def batches(self, requests: Sequence[Request]) -> list[list[Request]]:
+        """The requests in batches of one task and shape, at most ``config.batch_size`` each, in a fixed order.
+
+        The order depends on nothing but the requests, so that an interrupted run forms the same batches again.
+        """
+        groups: dict[tuple[Any, ...], list[Request]] = {}
+        for request in requests:
+            groups.setdefault((request.task, self.shape(request)), []).append(request)
+        size = self.config.batch_size
+        return [group[start : start + size] for group in groups.values() for start in range(0, len(group), size)]
+
+    def generate(self, requests: Sequence[Request]) -> list[Sample]:
+        """The sample of each request, in their order.
+
+        Raises:
+            RequestError: a size that cannot be, a file that cannot be read or is too short.
+        """
+        made = [sample for batch in self.batches(requests) for sample in self.generate_batch(batch)]
+        return sorted(made, key=lambda sample: requests.index(sample.request))
+
+    @torch.no_grad()
+    def generate_batch(
+        self, requests: Sequence[Request], *, on_step: Callable[[int], None] | None = None
+    ) -> list[Sample]:
+        """Samples of one batch from :meth:`batches`, in its order; ``on_step`` is told the number of finished steps."""
+        task, shape, config = TASKS[requests[0].task], self.shape(requests[0]), self.config
+        if absent := {*task.streams} - {*self.model.streams}:
+            raise RequestError(f"task {task.name} needs {' and '.join(absent)}, which these weights lack")
+        shown = [self.pictures(request) for request in requests]
+        given = self.given(requests, shown)
+        noise = Latents(
+            self.noise(requests, "video") if "video" in task.generated else None, self.noise(requests, "audio")
+        )
+        with self.placed(self.model):
+            latents = sample_latents(
+                self.model,
+                task,
+                noise,
+                given,
+                steps=config.steps,
+                shift=config.shift,
+                guidance=config.guidance,
+                on_step=on_step,
+            )
+        videos = self._decode_video(latents.video, shape) if "video" in task.generated else shown
+        sounds = self._decode_audio(latents.audio, shape)
+        fps, rate = config.model.fps, self.audio_codec.rate
+        return [Sample(r, video, fps, sound, rate) for r, video, sound in zip(requests, videos, sounds, strict=True)]
+
+    def pictures(self, request: Request) -> np.ndarray | None:
+        """What a request gives to see, cropped to its size: uint8 ``(T, height, width, 3)``, None if nothing."""
+        try:
+            if request.image:
+                pictures = [read_picture(request.image)]
+            elif request.video:
+                pictures = read_frames(request.video, fps=self.config.model.fps, frames=self.shape(request).frames)
+            else:
+                return None
+            return np.stack([fit(picture, width=request.width, height=request.height) for picture in pictures])
+        except (MediaError, OSError) as error:
+            raise RequestError(f"{request.key}: {error}") from error
+
+    def given(self, requests: Sequence[Request], shown: Sequence[np.ndarray | None]) -> Given:
+        """What a batch is conditioned on; ``shown`` are its :meth:`pictures`."""
+        with self.placed(self.text_encoder):
+            text = self.text_encoder.encode([request.prompt for request in requests])
+            null_text = self.text_encoder.encode([request.negative_prompt for request in requests])
+        image = video = reference = None
+        if shown[0] is not None:
+            latents = torch.cat([self.encode_pictures(pictures) for pictures in shown])
+            image, video = (latents, None) if requests[0].image else (None, latents)
+        if requests[0].reference:
+            reference = torch.cat([self._encode_voice(request) for request in requests])
+        return Given(*(None if x is None else x.to(self._device) for x in (text, null_text, image, video, reference)))
+
+    def encode_pictures(self, pictures: np.ndarray) -> Tensor:
+        """uint8 ``(T, H, W, 3)`` to latents ``(1, C, F, h, w)``."""
+        video = torch.from_numpy(pictures).to(self._device).permute(3, 0, 1, 2)[None] / 127.5 - 1
+        with torch.no_grad(), self.placed(self.video_codec):
+            return self.video_codec.encode(video)
+
+    def encode_sound(self, wave: np.ndarray) -> Tensor:
+        """float32 ``(S,)`` at the codec's rate to latents ``(1, C, L)``."""
+        with torch.no_grad(), self.placed(self.audio_codec):
+            return self.audio_codec.encode(torch.from_numpy(wave).to(self._device)[None])
+
+    def noise(self, requests: Sequence[Request], stream: Stream) -> Tensor:
+        """What a batch starts from, each row from its own seed."""
+        shape = self.shape(requests[0])
+        sizes = shape.video if stream == "video" else shape.audio
+        return initial_noise([request.seed for request in requests], stream, sizes).to(self._device)
+
+    def _encode_voice(self, request: Request) -> Tensor:
+        """The beginning of a voice as ``(1, reference_len, C)``, zero-padded."""
+        try:
+            wave = read_sound(request.reference, rate=self.audio_codec.rate)
+        except (MediaError, OSError) as error:
+            raise RequestError(f"{request.key}: {error}") from error
+        length = self.config.model.reference_len
+        wave = wave[: math.ceil(length / self.audio_codec.latent_rate * self.audio_codec.rate)]
+        latent = self.encode_sound(wave)[:, :, :length]
+        return nn.functional.pad(latent, (0, length - latent.shape[2])).transpose(1, 2)
+
+    def _decode_video(self, latents: Tensor, shape: Shape) -> list[np.ndarray]:
+        """One sample after the other, which bounds memory."""
+        with self.placed(self.video_codec):
+            return [_pixels(self.video_codec.decode(latent[None])[0, :, : shape.frames]) for latent in latents]
+
+    def _decode_audio(self, latents: Tensor, shape: Shape) -> list[np.ndarray]:
+        with self.placed(self.audio_codec):
+            waves = [self.audio_codec.decode(latent[None])[0].float().cpu().numpy() for latent in latents]
+        return [_cut(wave, shape.samples) for wave in waves]
+
+    @contextmanager
+    def placed(self, part: Any) -> Iterator[None]:
+        """``part`` on the device while it works; with offloading, back in main memory afterwards."""
+        if not self.config.offload:
+            yield
+            return
+        _move(part, self._device)
+        try:
+            yield
+        finally:
+            _move(part, torch.device("cpu"))
+
+
+def _check_fit(model: ModelConfig, video: VideoCodec, audio: AudioCodec, text: TextEncoder) -> None:
+    """That the codecs make what the network takes."""
+    for what, codec, network in (
+        ("channels of the video codec", video.channels, model.video_channels),
+        ("temporal stride of the video codec", video.stride[0], model.temporal_stride),
+        ("channels of the audio codec", audio.channels, model.audio_channels),
+        ("latents a second of the audio codec", round(audio.latent_rate, 4), round(model.audio_latent_rate, 4)),
+        ("rows of the text encoder", text.length, model.text_len),
+        ("width of the text encoder", text.width, model.text_dim),
+    ):
+        if codec != network:
+            raise RequestError(f"configuration: {what}: {codec}, but the network's is {network}")
+
+
+def _move(part: Any, device: torch.device) -> None:
+    """Codecs without weights have nothing to move."""
+    if isinstance(part, nn.Module):
+        part.to(device)
+
+
+def _pixels(video: Tensor) -> np.ndarray:
+    """``(3, T, H, W)`` in −1…1 to uint8 ``(T, H, W, 3)``."""
+    scaled = ((video.float().clamp(-1, 1) + 1) * 127.5).round().to(torch.uint8)
+    return scaled.permute(1, 2, 3, 0).contiguous().cpu().numpy()
+
+
+def _cut(wave: np.ndarray, samples: int) -> np.ndarray:
+    """To the length asked for: codecs work in whole latents."""
+    wave = np.clip(wave[:samples], -1, 1)
+    return np.pad(wave, (0, samples - len(wave)))
