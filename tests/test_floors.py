@@ -6,7 +6,7 @@ import ast
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-FLOORS = {"media": 1, "corpus": 2, "model": 2, "engine": 3, "curation": 4, "pipelines": 5}
+FLOORS = {"media": 1, "corpus": 2, "model": 2, "engine": 3, "curation": 4, "train": 4, "pipelines": 5}
 RAY_FREE = ("media", "corpus", "model")
 
 

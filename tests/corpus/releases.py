@@ -41,14 +41,20 @@ def latents(key: str, number: int, rng: random.Random) -> dict[str, bytes]:
 
 
 def write_release(
-    root: str, splits: Mapping[str, Sequence[int]], *, captions: bool = True, encoder: str | None = None, make=members
+    root: str,
+    splits: Mapping[str, Sequence[int]],
+    *,
+    captions: bool = True,
+    encoder: str | None = None,
+    make=members,
+    make_latents=latents,
 ) -> Manifest:
     """A release with shards of the given numbers of clips; ``encoder`` adds ``latents/<encoder>/``."""
     store = Store(root)
     manifest = _write(store, "media/", splits, captions, make)
     if encoder:
         folder = Store(f"{root}/latents/{encoder}")
-        finish(folder, replace(_write(folder, "", splits, captions, latents), version=encoder))
+        finish(folder, replace(_write(folder, "", splits, captions, make_latents), version=encoder))
     return finish(store, manifest)
 
 

@@ -1,0 +1,68 @@
+"""A small release with latents of noise around a clip's own mean, and a recipe that fits them."""
+
+from __future__ import annotations
+
+import random
+from typing import Any
+
+import safetensors.torch
+import torch
+
+from tests.corpus.releases import write_release
+from train.config import Recipe
+
+MODEL = {
+    "layers": 2,
+    "dim": 24,
+    "heads": 2,
+    "ffn_dim": 48,
+    "freq_dim": 16,
+    "video_channels": 4,
+    "audio_channels": 3,
+    "text_len": 6,
+    "text_dim": 8,
+    "reference_len": 9,
+    "fps": 10.0,
+    "temporal_stride": 1,
+    "clip_frames": 5,
+    "audio_latent_rate": 20.0,
+}
+
+
+def latents(key: str, number: int, rng: random.Random, *, audio: int = 10) -> dict[str, bytes]:
+    generator = torch.Generator().manual_seed(number)
+    mean = torch.randn((), generator=generator)
+    tensors = {
+        "video": mean + 0.3 * torch.randn(4, 5, 4, 4, generator=generator),
+        "audio": mean + 0.3 * torch.randn(3, audio, generator=generator),
+        "text.detailed": torch.randn(4, 8, generator=generator),
+        "text.short": torch.randn(2, 8, generator=generator),
+        "text.null": torch.ones(1, 8),
+    }
+    tensors |= {f"ref{take}": torch.randn(3, 7 + take, generator=generator) for take in range(3)}
+    return {"latents.safetensors": safetensors.torch.save(tensors)}
+
+
+def write_world(root: str, *, make_latents=latents) -> str:
+    write_release(root, {"train": [9, 11], "val": [4]}, encoder="tiny", make_latents=make_latents)
+    return root
+
+
+def recipe(world: str, out: str, *, stage: int = 2, **changes: Any) -> Recipe:
+    content = {
+        "stage": stage,
+        "out": str(out),
+        "model": MODEL,
+        "trained": "audio_all" if stage == 1 else "all",
+        "data": {"release": str(world), "latents": "tiny", "workers": 0},
+        "seed": 3,
+        "steps": 8,
+        "batch": 4,
+        "shares": {"tts": 1, "tts_ref": 1} if stage == 1 else {"t2av": 0.4, "tv2a": 0.2, "ti2av": 0.2, "tr2av": 0.2},
+        "optimizer": {"lr": 2e-3, "warmup": 0},
+        "ema": {"decay": 0.9},
+        "parallel": {"device": "cpu"},
+        "checkpoint": {"every": 4},
+        "log": {"every": 1, "tensorboard": False},
+    }
+    return Recipe.model_validate({**content, **changes})

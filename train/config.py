@@ -1,0 +1,243 @@
+"""Recipes: everything that decides a training run, strict and frozen; every checkpoint carries its own.
+
+A recipe is a YAML file under ``configs/train/``. What the paper does not disclose is a field all the same, and the
+file says beside it why it has its value.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from typing import Any, Literal
+
+from pydantic import Field, field_validator, model_validator
+
+from engine.config import Strict
+from model.config import ModelConfig
+from model.tasks import TASKS
+
+SPEED_ONLY = ("out", "parallel", "log", "checkpoint", "validation", "guard")
+
+
+class DataConfig(Strict):
+    """What is read: the latents of a release, as ``train.encode`` wrote them."""
+
+    release: str = Field(description="folder or fsspec URL")
+    split: str = "train"
+    latents: str = Field(description="name of the encoder under the release's `latents/`")
+    durations_s: tuple[float, ...] = Field((), description="buckets by length; clips are cut to their bucket's")
+    aspects: tuple[float, ...] = Field((), description="buckets by width over height")
+    texts: dict[str, dict[str, float]] = Field(
+        {"default": {"detailed": 1.0, "short": 1.0, "fused": 1.0}},
+        description="share of each prompt variant, by task; `default` is for the tasks that are not named",
+    )
+    window: int = Field(16, ge=1, description="shards that the shuffle mixes")
+    workers: int = Field(2, ge=0, description="reading processes of each rank")
+    in_memory: bool = Field(False, description="keep what has been read; for worlds that fit")
+    cache: str | None = Field(None, description="folder for shards of a remote release")
+    cache_gb: float = Field(500.0, gt=0)
+
+    @field_validator("texts")
+    @classmethod
+    def _texts(cls, texts: dict[str, dict[str, float]]) -> dict[str, dict[str, float]]:
+        for task, shares in texts.items():
+            if task != "default" and task not in TASKS:
+                raise ValueError(f"{task!r} is no task; there are default, {', '.join(TASKS)}")
+            if not shares or min(shares.values()) < 0 or sum(shares.values()) <= 0:
+                raise ValueError(f"the shares of {task} must be positive")
+        return texts
+
+
+class NoiseConfig(Strict):
+    """How noise levels are drawn."""
+
+    shift: float = Field(5.0, gt=0, description="sigma = shift u / (1 + (shift - 1) u)")
+    level: Literal["uniform", "logit_normal"] = Field("uniform", description="distribution of u")
+    independent: bool = Field(False, description="a level for each stream instead of one for the sample")
+
+
+class DropConfig(Strict):
+    """Probabilities with which a sample loses conditions, so that guidance has something to guide away from."""
+
+    text: float = Field(0.1, ge=0, le=1)
+    reference: float = Field(0.1, ge=0, le=1)
+    both: float = Field(0.1, ge=0, le=1)
+
+    @model_validator(mode="after")
+    def _sum(self) -> DropConfig:
+        if self.text + self.reference + self.both > 1:
+            raise ValueError("text, reference and both are exclusive; together they must not pass 1")
+        return self
+
+
+class OptimizerConfig(Strict):
+    """AdamW and its learning rate."""
+
+    lr: float = Field(1e-5, gt=0)
+    betas: tuple[float, float] = (0.9, 0.999)
+    eps: float = Field(1e-8, gt=0)
+    weight_decay: float = Field(0.01, ge=0)
+    clip: float = Field(1.0, gt=0, description="largest norm of the whole gradient")
+    warmup: int = Field(1000, ge=0, description="steps of linear warm-up")
+    decay: Literal["constant", "cosine"] = "constant"
+    decay_from: float = Field(0.0, ge=0, lt=1, description="share of the steps after which cosine decay to 0 begins")
+
+
+class LoraConfig(Strict):
+    """Low-rank updates of linear layers; everything else stands still."""
+
+    rank: int = Field(16, ge=1)
+    alpha: float = Field(16.0, gt=0, description="the update is alpha / rank times B A")
+    targets: tuple[str, ...] = Field(
+        ("*.self_attn.[qkvo]", "*.cross_attn.[qkvo]", "*.ffn.[02]"), description="names of linear layers, with globs"
+    )
+
+
+class InitConfig(Strict):
+    """Files and folders that streams start from, see :func:`model.weights.transformer.start_model`; the rest of the
+    weights is drawn, as :mod:`model.init` says."""
+
+    video: str | None = Field(None, description="the video stream: Wan2.2-TI2V-5B, or an export of ours")
+    audio: str | None = Field(
+        None, description="the audio stream: Wan (its embeddings of text and time), Ovi, or an export of stage 1"
+    )
+
+
+class ParallelConfig(Strict):
+    """How the work is spread; changes no number beyond rounding."""
+
+    device: str = Field("auto", description="auto takes a GPU where there is one")
+    dtype: Literal["float32", "bfloat16"] = Field("float32", description="of the computation; masters are float32")
+    micro_batch: int | None = Field(None, ge=1, description="samples a rank computes at once; None: all of its share")
+    replicate: int = Field(1, ge=1, description="HSDP: groups that hold a whole copy each, usually nodes")
+    sequence: int = Field(1, ge=1, description="ranks that share a sample, split by tokens and heads (Ulysses)")
+    checkpointing: Literal["none", "selective", "full"] = Field(
+        "none", description="recompute blocks in the backward pass; selective keeps what attention made"
+    )
+    compile: bool = Field(False, description="torch.compile every block")
+    threads: int | None = Field(None, ge=1, description="of the CPU, for each rank")
+
+
+class EmaConfig(Strict):
+    """A moving average of the weights, which is what samples and exports use."""
+
+    decay: float = Field(0.9999, gt=0, lt=1)
+    warmup: bool = Field(True, description="decay is at most (1 + step) / (10 + step)")
+
+
+class CheckpointConfig(Strict):
+    every: int = Field(1000, ge=1, description="steps")
+    keep_last: int = Field(3, ge=1)
+    keep_best: int = Field(1, ge=0, description="by validation loss")
+
+
+class LogConfig(Strict):
+    every: int = Field(10, ge=1, description="steps between lines")
+    sigma_bins: int = Field(5, ge=1)
+    tensorboard: bool = True
+    wandb: str | None = Field(None, description="project")
+    peak_tflops: float | None = Field(None, gt=0, description="of one device, for MFU; None: known GPUs only")
+
+
+class ValidationConfig(Strict):
+    """Losses at fixed noise levels on fixed clips, and samples."""
+
+    every: int = Field(2000, ge=1, description="steps")
+    split: str = "val"
+    clips: int = Field(64, ge=1)
+    quantiles: tuple[float, ...] = Field((0.1, 0.3, 0.5, 0.7, 0.9), description="of u, before the shift")
+    sample: str | None = Field(None, description="a configuration of the sampler: mp4s of the first clips")
+    samples: int = Field(2, ge=1)
+    steps: int = Field(30, ge=1)
+
+
+class GuardConfig(Strict):
+    """What to do about a broken step: it is not applied, and the run goes back to its last checkpoint and leaves it
+    out."""
+
+    spike: float = Field(10.0, gt=1, description="gradient norm, in medians of the last `window` steps")
+    window: int = Field(100, ge=10)
+    rollbacks: int = Field(5, ge=0, description="how many, before the run gives up")
+    stall_s: float = Field(1800.0, gt=0, description="seconds without progress after which a rank is reported")
+
+
+class Recipe(Strict):
+    """A training run.
+
+    Attributes:
+        trained: which parameters learn, a preset of :mod:`train.trained`.
+        shares: of the optimizer steps, by task; they are scaled to sum to 1.
+        batch: samples of an optimizer step over all ranks.
+        streams_apart: ablation: each stream attends to itself alone.
+    """
+
+    stage: Literal[1, 2]
+    out: str = Field(description="folder of checkpoints, logs and samples")
+    model: ModelConfig
+    data: DataConfig
+    seed: int = 0
+    steps: int = Field(ge=1)
+    batch: int = Field(ge=1)
+    shares: dict[str, float]
+    trained: Literal["all", "audio_all", "paper"]
+    init: InitConfig = InitConfig()
+    noise: NoiseConfig = NoiseConfig()
+    drop: DropConfig = DropConfig()
+    optimizer: OptimizerConfig = OptimizerConfig()
+    ema: EmaConfig | None = None
+    lora: LoraConfig | None = None
+    streams_apart: bool = False
+    parallel: ParallelConfig = ParallelConfig()
+    checkpoint: CheckpointConfig = CheckpointConfig()
+    log: LogConfig = LogConfig()
+    validation: ValidationConfig | None = None
+    guard: GuardConfig = GuardConfig()
+
+    @field_validator("model", mode="before")
+    @classmethod
+    def _preset(cls, value: Any) -> Any:
+        """A preset's name, or ``{preset: name, field: value…}``, or all fields."""
+        if isinstance(value, str):
+            return ModelConfig.preset(value)
+        if isinstance(value, dict) and "preset" in value:
+            return ModelConfig.preset(value["preset"], **{k: v for k, v in value.items() if k != "preset"})
+        return value
+
+    @model_validator(mode="after")
+    def _consistent(self) -> Recipe:
+        for name, share in self.shares.items():
+            if name not in TASKS:
+                raise ValueError(f"shares: {name!r} is no task; there are {', '.join(TASKS)}")
+            if share < 0:
+                raise ValueError(f"shares: {name} is negative")
+            if self.stage == 1 and "video" in TASKS[name].streams:
+                raise ValueError(f"shares: {name} needs video, and stage 1 has the audio half alone")
+        if sum(self.shares.values()) <= 0:
+            raise ValueError("shares: at least one task must have one")
+        if (self.stage == 2) != (self.trained == "all"):
+            raise ValueError(f"trained: {self.trained} is not for stage {self.stage}; see train/trained.py")
+        return self
+
+    @property
+    def streams(self) -> tuple[Literal["video", "audio"], ...]:
+        return ("audio",) if self.stage == 1 else ("video", "audio")
+
+    @property
+    def tasks(self) -> dict[str, float]:
+        """Tasks with a share, scaled to sum to 1."""
+        total = sum(self.shares.values())
+        return {name: share / total for name, share in self.shares.items() if share}
+
+    def content(self) -> dict[str, Any]:
+        """As JSON; :meth:`model_validate` reads it back."""
+        return self.model_dump(mode="json")
+
+    def decisive(self) -> dict[str, Any]:
+        """What a resumed run must share with the run it continues: all but where, how fast and how watched it runs."""
+        content = self.model_dump(mode="json", exclude=set(SPEED_ONLY))
+        for name in ("workers", "in_memory", "cache", "cache_gb"):
+            del content["data"][name]
+        return content
+
+    def fingerprint(self) -> str:
+        return hashlib.sha256(json.dumps(self.decisive(), sort_keys=True).encode()).hexdigest()[:16]

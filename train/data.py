@@ -1,0 +1,229 @@
+"""Batches of latents: what ``train.encode`` wrote beside a release, cut to their bucket and stacked.
+
+A clip's member ``KEY.latents.safetensors`` holds ``video`` (C, F, h, w), ``audio`` (C, L), ``ref0`` … ``ref2`` (C, L)
+and ``text.<variant>`` (rows, D), normalised, in any floating dtype. The variant ``null`` is the empty prompt.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+import safetensors.torch
+import torch
+import torch.nn.functional as F
+from safetensors import SafetensorError
+from torch import Tensor
+
+from corpus.buckets import Buckets
+from corpus.loader import ClipDataset, ClipLoader
+from corpus.permutation import hash64
+from corpus.prompts import draw_take
+from model.config import ModelConfig, Stream
+from train.config import DataConfig, Recipe
+from train.schedule import by_share
+
+MEMBER = "latents.safetensors"
+NULL_TEXT = "null"
+
+
+class Batch(NamedTuple):
+    """Samples of one rank, of one shape.
+
+    Attributes:
+        names: key and epoch of each sample, which is what its noise is keyed by.
+        video: (B, Cv, F, h, w), None where only sound is trained.
+        audio: (B, Ca, L), zeros past a sample's length.
+        audio_lengths: int64 (B,), None where all are L.
+        reference: (B, R, Ca) the drawn reference voice, zeros past its end.
+        has_reference: bool (B,), which samples have one.
+        texts: (B, text_len, D) for each table of :attr:`~train.config.DataConfig.texts`.
+        null_text: (B, text_len, D), the empty prompt.
+    """
+
+    names: list[str]
+    video: Tensor | None
+    audio: Tensor
+    audio_lengths: Tensor | None
+    reference: Tensor
+    has_reference: Tensor
+    texts: dict[str, Tensor]
+    null_text: Tensor
+
+    def to(self, device: torch.device) -> Batch:
+        """On the device, latents and texts as float32."""
+
+        def move(x: Any) -> Any:
+            if isinstance(x, Tensor):
+                x = x.to(device, non_blocking=True)
+                return x.float() if x.is_floating_point() else x
+            return {name: move(value) for name, value in x.items()} if isinstance(x, dict) else x
+
+        return Batch(*map(move, self))
+
+    def part(self, begin: int, end: int) -> Batch:
+        """Samples ``begin`` … ``end``."""
+
+        def cut(x: Any) -> Any:
+            if isinstance(x, dict):
+                return {name: value[begin:end] for name, value in x.items()}
+            return None if x is None else x[begin:end]
+
+        return Batch(*map(cut, self))
+
+    def text(self, task: str) -> Tensor:
+        return self.texts.get(task, self.texts["default"])
+
+
+class LatentClips(ClipDataset):
+    """Clips of a release as their latents: dicts of one clip's part of :class:`Batch`.
+
+    Prompt variant and reference take are drawn by hash of (key, epoch, seed).
+
+    Raises:
+        ValueError: as :class:`~corpus.loader.ClipDataset`; a clip without latents or without a prompt that the recipe
+            gives a share; latents that are not of the model's channels.
+    """
+
+    def __init__(
+        self, config: DataConfig, model: ModelConfig, *, split: str, streams: Sequence[Stream], seed: int
+    ) -> None:
+        super().__init__(
+            config.release,
+            split,
+            latents=config.latents,
+            members=[MEMBER],
+            prompts=None,
+            seed=seed,
+            cache=config.cache,
+            cache_bytes=int(config.cache_gb * 1e9),
+        )
+        self._config, self._model, self._with_video = config, model, "video" in streams
+        self._texts = {"default": {}, **config.texts}
+        if not self._texts["default"]:
+            raise ValueError("data.texts: there is no `default`")
+        self._kept: dict[int, dict[str, Tensor]] | None = {} if config.in_memory else None
+
+    def clip(self, number: int, epoch: int) -> dict[str, Any]:
+        tensors = self._tensors(number)
+        key = self.index.keys[number].as_py()
+        draw = {"key": key, "epoch": epoch, "seed": self.seed}
+        frames, length = self._bounds(float(self.index.duration_s[number]))
+        takes = sorted(name for name in tensors if name.startswith("ref"))
+        reference = tensors[takes[draw_take(len(takes), **draw)]].T if takes else None
+        return {
+            "name": f"{key}|{epoch}",
+            "video": tensors["video"][:, :frames] if self._with_video else None,
+            "audio": tensors["audio"][:, :length],
+            "reference": None if reference is None else reference[: self._model.reference_len],
+            "texts": {
+                table: tensors[f"text.{self._variant(table, shares, tensors, **draw)}"]
+                for table, shares in self._texts.items()
+            },
+            "null_text": tensors[f"text.{NULL_TEXT}"],
+        }
+
+    def _tensors(self, number: int) -> Mapping[str, Tensor]:
+        if self._kept is not None and number in self._kept:
+            return self._kept[number]
+        content = super().clip(number, 0)
+        try:
+            tensors = safetensors.torch.load(content[MEMBER])
+        except SafetensorError as error:
+            raise ValueError(f"latents of {content['key']} are not readable: {error}") from None
+        model = self._model
+        channels = {"audio": model.audio_channels, "video": model.video_channels}
+        wanted = {"audio", f"text.{NULL_TEXT}"} | ({"video"} if self._with_video else set())
+        for name in wanted:
+            if name not in tensors:
+                raise ValueError(f"latents of {content['key']} lack {name}: encode the release again")
+            if name in channels and tensors[name].shape[0] != channels[name]:
+                raise ValueError(
+                    f"{name} latents of {content['key']} have {tensors[name].shape[0]} channels, the model "
+                    f"{channels[name]}: give the recipe the model that fits the codec"
+                )
+        if self._kept is not None:
+            self._kept[number] = tensors
+        return tensors
+
+    def _bounds(self, duration_s: float) -> tuple[int | None, int | None]:
+        """Latent frames and audio latents that a clip's bucket leaves of it; None for all."""
+        fitting = [d for d in self._config.durations_s if d <= duration_s + 1e-3]
+        if not fitting:
+            return None, None
+        model = self._model
+        frames = 1 + (int(fitting[-1] * model.fps + 1e-6) - 1) // model.temporal_stride
+        seconds = (1 + (frames - 1) * model.temporal_stride) / model.fps
+        return frames, math.ceil(seconds * model.audio_latent_rate - 1e-6)
+
+    def _variant(
+        self, table: str, shares: Mapping[str, float], tensors: Mapping[str, Tensor], *, key: str, epoch: int, seed: int
+    ) -> str:
+        """Drawn by share among the variants that the clip has."""
+        shares = {name: share for name, share in shares.items() if share and f"text.{name}" in tensors}
+        if not shares:
+            raise ValueError(f"clip {key} has none of the prompts that data.texts.{table} names: {self._texts[table]}")
+        return by_share(shares, hash64("text", table, key, epoch, seed) / 2**64)
+
+
+class Stack:
+    """Makes a :class:`Batch` of samples; an object, so that reading processes can be handed it."""
+
+    def __init__(self, model: ModelConfig) -> None:
+        self._model = model
+
+    def __call__(self, samples: Sequence[Mapping[str, Any]]) -> Batch:
+        """
+        Raises:
+            ValueError: videos of different shapes, or lengths past what the model holds.
+        """
+        model = self._model
+        videos, audios = [s["video"] for s in samples], [s["audio"] for s in samples]
+        shapes = {tuple(video.shape) for video in videos if video is not None}
+        if len(shapes) > 1:
+            raise ValueError(f"a batch has videos of {sorted(shapes)}: give data.durations_s and data.aspects")
+        longest = max(audio.shape[1] for audio in audios)
+        lengths = torch.tensor([audio.shape[1] for audio in audios])
+        voices = [s["reference"] for s in samples]
+        like = audios[0]
+        empty = like.new_zeros(model.reference_len, model.audio_channels)
+        return Batch(
+            names=[s["name"] for s in samples],
+            video=torch.stack(videos) if shapes else None,
+            audio=torch.stack([F.pad(audio, (0, longest - audio.shape[1])) for audio in audios]),
+            audio_lengths=None if bool((lengths == longest).all()) else lengths,
+            reference=torch.stack([empty if v is None else _rows(v, model.reference_len) for v in voices]),
+            has_reference=torch.tensor([v is not None for v in voices]),
+            texts={
+                table: torch.stack([_rows(s["texts"][table], model.text_len) for s in samples])
+                for table in samples[0]["texts"]
+            },
+            null_text=torch.stack([_rows(s["null_text"], model.text_len) for s in samples]),
+        )
+
+
+def _rows(x: Tensor, rows: int) -> Tensor:
+    return F.pad(x, (0, 0, 0, rows - x.shape[0]))
+
+
+def open_loader(recipe: Recipe, *, rank: int, world: int, pin_memory: bool = False) -> ClipLoader:
+    """Endless batches of the recipe's training split, this rank's part of each.
+
+    Raises:
+        ValueError: see :class:`LatentClips` and :class:`~corpus.loader.ClipLoader`.
+    """
+    data = recipe.data
+    clips = LatentClips(data, recipe.model, split=data.split, streams=recipe.streams, seed=recipe.seed)
+    return ClipLoader(
+        clips,
+        batch=recipe.batch,
+        seed=recipe.seed,
+        buckets=Buckets(data.durations_s, data.aspects),
+        rank=rank,
+        world=world,
+        workers=data.workers,
+        window=data.window,
+        collate=Stack(recipe.model),
+        pin_memory=pin_memory,
+    )

@@ -1,0 +1,86 @@
+"""From a checkpoint to a folder of safetensors for the sampler, the next stage and others.
+
+``python -m train.export runs/stage2 exports/stage2 [--step N] [--raw]``
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import warnings
+from collections.abc import Sequence
+from pathlib import Path
+
+import torch
+import torch.distributed.checkpoint as dcp
+from torch import Tensor
+
+from model.transformer import UniTalking
+from model.weights.export import ModelCard, export_model
+from train.checkpoint import read_state, step_of, whole_checkpoints
+from train.config import Recipe
+
+
+def export_checkpoint(path: Path, folder: Path, *, raw: bool = False) -> Path:
+    """Write the weights of a checkpoint, in one process, whatever the number of ranks that wrote it.
+
+    Args:
+        folder: must not exist.
+        raw: the trained weights themselves where the run has a moving average of them.
+
+    Returns:
+        The folder.
+    """
+    state = read_state(path)
+    recipe = Recipe.model_validate(state["recipe"])
+    tensors = load_weights(path, recipe, raw=raw)
+    steps = f"{state['step']:,} steps of {recipe.batch} samples"
+    card = ModelCard(
+        name=folder.name,
+        summary=f"Stage {recipe.stage} of UniTalking, trained on {' and '.join(recipe.streams)} latents.",
+        started_from=tuple(dict.fromkeys(Path(p).name for p in (recipe.init.video, recipe.init.audio) if p)),
+        trained_on=f"{recipe.data.split} of {Path(recipe.data.release).name}: {', '.join(recipe.tasks)}; {steps}",
+    )
+    return export_model(folder, recipe.model, tensors, card=card)
+
+
+def load_weights(path: Path, recipe: Recipe, *, raw: bool = False) -> dict[str, Tensor]:
+    """The model's tensors of a checkpoint, float32, by parameter name."""
+    with torch.device("meta"):
+        shapes = UniTalking(recipe.model, streams=recipe.streams).state_dict()
+    averaged = set()
+    if not raw:
+        stored = dcp.FileSystemReader(path).read_metadata().state_dict_metadata
+        averaged = {name.removeprefix("ema.") for name in stored if name.startswith("ema.")}
+    tensors = {
+        f"{'ema' if name in averaged else 'model'}.{name}": torch.empty(value.shape) for name, value in shapes.items()
+    }
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "torch.distributed is disabled")
+        dcp.load(tensors, checkpoint_id=path, no_dist=True)
+    return {name.partition(".")[2]: value for name, value in tensors.items()}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m train.export", description=__doc__.splitlines()[0])
+    parser.add_argument("run", type=Path, help="the recipe's `out`")
+    parser.add_argument("folder", type=Path, help="where to write; must not exist")
+    parser.add_argument("--step", type=int, help="of the checkpoint; the newest if not given")
+    parser.add_argument("--raw", action="store_true", help="not the moving average of the weights")
+    options = parser.parse_args(arguments)
+    whole = whole_checkpoints(options.run / "checkpoints")
+    chosen = [path for path in whole if options.step in (None, step_of(path))]
+    if not chosen:
+        there = ", ".join(str(step_of(path)) for path in whole) or "none"
+        print(f"train.export: no such checkpoint in {options.run}; there are steps {there}", file=sys.stderr)
+        return 2
+    try:
+        print(export_checkpoint(chosen[-1], options.folder, raw=options.raw))
+    except ValueError as error:
+        print(f"train.export: {error}", file=sys.stderr)
+        return 2
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,276 @@
+"""The training loop of all recipes.
+
+A step is a function of (state, batch, step): its task, noise levels, noise and dropped conditions are keyed by its
+number, its batch by the loader's position. What a checkpoint holds is therefore all there is.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.distributed as dist
+from torch import Tensor, nn
+
+from engine.config import ConfigError
+from model.config import Stream
+from model.tasks import Task
+from train.build import build_model, build_optimizer, trained_parameters
+from train.checkpoint import Checkpoints, checkpoint_name, read_state
+from train.config import Recipe
+from train.data import Batch, open_loader
+from train.ema import Ema
+from train.export import export_checkpoint
+from train.guard import SpikeGuard
+from train.loss import losses, noised
+from train.metrics import STREAMS, Metrics, mean_loss
+from train.parallel import World, sync_gradients
+from train.schedule import learning_rate, task_at
+
+
+class BrokenRun(RuntimeError):
+    """Training cannot go on; the message says since when and why."""
+
+
+class Trainer:
+    """A run from its start, or from its last checkpoint.
+
+    Args:
+        resume: go on from the newest whole checkpoint in the recipe's folder, if there is one.
+
+    Raises:
+        ConfigError: a folder with checkpoints and no ``resume``, or checkpoints of another recipe.
+        ValueError: data or weights that do not fit the recipe.
+    """
+
+    def __init__(self, recipe: Recipe, world: World, *, resume: bool = False) -> None:
+        self.recipe, self.world = recipe, world
+        self._out = Path(recipe.out)
+        self._local = self._check_batch()
+        self.loader = open_loader(
+            recipe, rank=world.data_rank, world=world.data_size, pin_memory=world.device.type == "cuda"
+        )
+        self._checkpoints = Checkpoints(self._out / "checkpoints", recipe.checkpoint, rank=world.rank)
+        start = self._checkpoints.latest()
+        if start and not resume:
+            raise ConfigError(f"{self._out} has checkpoints: give --resume to go on, or another out=")
+        self.model = build_model(recipe, world)
+        self._parameters = trained_parameters(self.model)
+        self._by_stream = {s: [p for n, p in self._parameters.items() if _stream(n) == s] for s in recipe.streams}
+        self._optimizer = build_optimizer(recipe.optimizer, self._parameters)
+        self.ema = Ema(recipe.ema, self._parameters) if recipe.ema else None
+        self._guard = SpikeGuard(recipe.guard)
+        self.step, self._skipped, self._rollbacks = 0, set[int](), 0
+        self._drawn = Counter[str]()
+        self._validation: float | None = None
+        self._stop = False
+        if start:
+            self._restore(start)
+        self._metrics = Metrics(
+            self._out, recipe.log, recipe.content(), first=world.first, steps=recipe.steps, resumed_at=self.step
+        )
+
+    def run(self) -> bool:
+        """Train to the last step, or until SIGTERM; either way the last step is in a checkpoint.
+
+        A run that is done has its weights in ``export/`` as well, for the sampler and the next stage.
+
+        Returns:
+            Whether all steps are done.
+
+        Raises:
+            BrokenRun: too many rollbacks.
+        """
+        before = signal.signal(signal.SIGTERM, self._on_signal)
+        try:
+            batches = iter(self.loader)
+            while self.step < self.recipe.steps and not self._stop:
+                if not self._train_step(batches):
+                    batches = self._roll_back()
+            with self._metrics.clock.phase("checkpoint"):
+                self._save()
+                self._checkpoints.wait()
+        finally:
+            signal.signal(signal.SIGTERM, before)
+            self._metrics.close()
+        done = self.step >= self.recipe.steps
+        if done and self.world.first and not (export := self._out / "export").exists():
+            export_checkpoint(self._checkpoints.folder / checkpoint_name(self.step), export)
+        return done
+
+    def _train_step(self, batches: Iterator[Any]) -> bool:
+        """One optimizer step; False if it must not be applied."""
+        recipe, step, clock = self.recipe, self.step, self._metrics.clock
+        task = task_at(step, recipe.tasks, recipe.seed)
+        with clock.phase("data"):
+            batch = next(batches).samples.to(self.world.device)
+        rate = learning_rate(step, recipe.optimizer, recipe.steps)
+        if step not in self._skipped:
+            parts = self._accumulate(batch, task)
+            with clock.phase("optimizer"):
+                loss, norms, stop = self._agree(parts)
+                norm = math.sqrt(math.fsum(n**2 for n in norms.values()))
+                if reason := self._guard.broken(norm):
+                    if self.world.first:
+                        print(f"step {step + 1} ({task.name}) is not applied: {reason}", flush=True)
+                    self._optimizer.zero_grad()
+                    return False
+                self._apply(norm, rate)
+            self._drawn[task.name] += 1
+            values = {"lr": rate, "norm": norm} | {f"norm/{stream}": n for stream, n in norms.items()}
+            for part_losses, sigmas in parts:
+                self._metrics.table.add(task, part_losses, sigmas)
+        self.step += 1
+        if step not in self._skipped:
+            self._stop = stop
+            self._metrics.step(self.step, task, loss, values)
+        with clock.phase("checkpoint"):
+            self._checkpoints.poll()
+            if self.step % recipe.checkpoint.every == 0:
+                self._save()
+        return True
+
+    def _accumulate(self, batch: Batch, task: Task) -> list[tuple[dict[Stream, Tensor], dict[Stream, Tensor]]]:
+        """Gradients of this rank's samples; losses and noise levels of each micro-batch, on the CPU."""
+        recipe, clock, found = self.recipe, self._metrics.clock, []
+        size = recipe.parallel.micro_batch or self._local
+        for begin in range(0, self._local, size):
+            with clock.phase("data"):
+                given = noised(
+                    batch.part(begin, begin + size),
+                    task,
+                    seed=recipe.seed,
+                    step=self.step,
+                    noise=recipe.noise,
+                    drop=recipe.drop,
+                )
+            sync_gradients(self.model, begin + size >= self._local)
+            with clock.phase("forward"):
+                result = losses(self.model, given)
+                loss = mean_loss(list(result.values())) * (size / self._local)
+            with clock.phase("backward"):
+                loss.backward()
+                found.append(({stream: x.detach().cpu() for stream, x in result.items()}, given.sigmas))
+        return found
+
+    @torch.no_grad()
+    def _agree(self, parts: list) -> tuple[float, dict[str, float], bool]:
+        """What all ranks must know of the step, in one exchange: mean loss, gradient norms, whether to stop."""
+        own = [float(mean_loss(list(result.values()))) / len(parts) for result, _ in parts]
+        shared = [math.fsum(own), float(self._stop)]
+        for parameters in self._by_stream.values():
+            gradients = [_local(p.grad) for p in parameters if p.grad is not None]
+            norms = torch._foreach_norm(gradients) if gradients else []
+            shared.append(float(torch.stack(norms).double().square().sum()) if norms else 0.0)
+        if self.world.size > 1:
+            exchanged = torch.tensor(shared, dtype=torch.float64)
+            dist.all_reduce(exchanged)
+            shared = exchanged.tolist()
+        loss, stop, *squares = shared
+        norms = {s: math.sqrt(square / self.world.replicate) for s, square in zip(self._by_stream, squares)}
+        return loss / self.world.size, norms, stop > 0
+
+    @torch.no_grad()
+    def _apply(self, norm: float, rate: float) -> None:
+        if norm > self.recipe.optimizer.clip:
+            gradients = [_local(p.grad) for p in self._parameters.values() if p.grad is not None]
+            torch._foreach_mul_(gradients, self.recipe.optimizer.clip / norm)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        self._optimizer.step()
+        self._optimizer.zero_grad()
+        if self.ema:
+            self.ema.update(self.step)
+
+    def _save(self) -> None:
+        state = {
+            "recipe": self.recipe.content(),
+            "fingerprint": self.recipe.fingerprint(),
+            "loader": self.loader.state_dict(),
+            "drawn": dict(self._drawn),
+            "skipped": sorted(self._skipped),
+            "norms": self._guard.state(),
+            "world": self.world.size,
+            "validation": self._validation,
+        }
+        self._checkpoints.save(self.step, self._tensors(), state)
+
+    def _tensors(self) -> dict[str, Tensor]:
+        """All tensors of the run, by their names in a checkpoint."""
+        tensors = {f"model.{name}": value.detach() for name, value in self.model.named_parameters()}
+        for name, parameter in self._parameters.items():
+            tensors |= {f"optimizer.{name}.{key}": x for key, x in self._optimizer.state[parameter].items()}
+        if self.ema:
+            tensors |= {f"ema.{name}": average for name, average in self.ema.average.items()}
+        return tensors | {f"rng.{self.world.rank}": torch.get_rng_state()}
+
+    def _restore(self, path: Path) -> None:
+        """
+        Raises:
+            ConfigError: the checkpoint is of another recipe.
+        """
+        state = read_state(path)
+        stored = Recipe.model_validate(state["recipe"])
+        if state["fingerprint"] != self.recipe.fingerprint():
+            ours, theirs = _flat(self.recipe.decisive()), _flat(stored.decisive())
+            changed = [f"{k}: {theirs.get(k)} there, {v} here" for k, v in ours.items() if theirs.get(k) != v]
+            raise ConfigError(f"{path} is of another recipe; start a new run for\n  " + "\n  ".join(changed))
+        tensors = self._tensors()
+        if state["world"] != self.world.size:
+            del tensors[f"rng.{self.world.rank}"]
+        self._checkpoints.load(path, tensors)
+        if f"rng.{self.world.rank}" in tensors:
+            torch.set_rng_state(tensors[f"rng.{self.world.rank}"])
+        self.loader.load_state_dict(state["loader"])
+        self.step, self._validation = state["step"], state["validation"]
+        self._skipped |= set(state["skipped"])
+        self._drawn = Counter(state["drawn"])
+        self._guard.restore(state["norms"])
+        if self.world.first:
+            print(f"resumed at step {self.step} from {path}", flush=True)
+
+    def _roll_back(self) -> Iterator[Any]:
+        """To the last checkpoint, from which the broken step will be left out; the batches from there."""
+        self._rollbacks += 1
+        if self._rollbacks > self.recipe.guard.rollbacks:
+            raise BrokenRun(f"step {self.step + 1} is broken, after {self._rollbacks - 1} rollbacks: see the log")
+        self._skipped.add(self.step)
+        self._checkpoints.wait()
+        dist.barrier()
+        path = self._checkpoints.latest()
+        if path is None:
+            raise BrokenRun(f"step {self.step + 1} is broken, and there is no checkpoint to go back to")
+        self._restore(path)
+        return iter(self.loader)
+
+    def _check_batch(self) -> int:
+        """Samples of a step that this rank computes."""
+        batch, ranks = self.recipe.batch, self.world.data_size
+        local, micro = batch // ranks, self.recipe.parallel.micro_batch or batch // ranks
+        if batch % ranks or local % micro:
+            raise ConfigError(f"batch={batch} must be {ranks} ranks times a multiple of parallel.micro_batch={micro}")
+        return local
+
+    def _on_signal(self, number: int, frame: Any) -> None:
+        self._stop = True
+
+
+def _stream(name: str) -> Stream:
+    """The stream that a parameter belongs to; the reference embedding came with the audio."""
+    return next((stream for stream in STREAMS if stream in name.split(".")), "audio")
+
+
+def _local(x: Tensor | nn.Parameter) -> Tensor:
+    return x.to_local() if hasattr(x, "to_local") else x
+
+
+def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in content.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

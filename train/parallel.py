@@ -1,0 +1,130 @@
+"""How the work is spread: processes, devices, sharded parameters, recomputation, compilation.
+
+Without ``torchrun`` a process is a world of one, so one GPU, many nodes and a CPU run the same code.
+"""
+
+from __future__ import annotations
+
+import os
+import warnings
+from dataclasses import dataclass
+from functools import partial
+
+import torch
+import torch.distributed as dist
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
+
+from engine.config import ConfigError
+from model.transformer import UniTalking
+from train.config import ParallelConfig
+
+ATTENTION = tuple(
+    getattr(torch.ops.aten, name).default
+    for name in (
+        "_scaled_dot_product_flash_attention",
+        "_scaled_dot_product_flash_attention_for_cpu",
+        "_scaled_dot_product_efficient_attention",
+        "_scaled_dot_product_cudnn_attention",
+    )
+)
+
+
+@dataclass(frozen=True)
+class World:
+    """This process among all of them.
+
+    Attributes:
+        mesh: (replicate, shard) over all ranks; parameters are sharded along the second.
+        data_rank, data_size: which part of every batch this rank reads, of how many; ranks of one sequence group read
+            the same.
+    """
+
+    rank: int
+    size: int
+    device: torch.device
+    mesh: DeviceMesh
+    data_rank: int
+    data_size: int
+
+    @property
+    def replicate(self) -> int:
+        return self.mesh.size(0)
+
+    @property
+    def first(self) -> bool:
+        return self.rank == 0
+
+
+def start_world(config: ParallelConfig) -> World:
+    """Join the processes that ``torchrun`` started, or be alone.
+
+    Raises:
+        ConfigError: a device that is not there, or groups that do not divide the number of processes.
+    """
+    if config.threads:
+        torch.set_num_threads(config.threads)
+    name = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
+    if name == "cuda" and torch.cuda.is_available():
+        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        device = torch.device("cuda", torch.cuda.current_device())
+    elif name == "cpu":
+        device = torch.device("cpu")
+    else:
+        raise ConfigError(f"parallel.device: {name!r} cannot be used here")
+    if not dist.is_initialized():
+        backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+        if "RANK" in os.environ:
+            dist.init_process_group(backend)
+        else:
+            dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
+    size, rank = dist.get_world_size(), dist.get_rank()
+    if size % (config.replicate * config.sequence):
+        raise ConfigError(
+            f"parallel: replicate {config.replicate} times sequence {config.sequence} do not divide {size} processes"
+        )
+    mesh = init_device_mesh(
+        device.type, (config.replicate, size // config.replicate), mesh_dim_names=("replicate", "shard")
+    )
+    return World(rank, size, device, mesh, rank // config.sequence, size // config.sequence)
+
+
+def parallelise(model: UniTalking, config: ParallelConfig, world: World) -> UniTalking:
+    """Recompute, compile and shard the blocks as asked; parameters may be on the meta device still.
+
+    A world of one in float32 is left unsharded: there is nothing to gather or to convert.
+    """
+    for block in model.blocks:
+        if config.checkpointing != "none":
+            contexts = {"context_fn": _keep_attention} if config.checkpointing == "selective" else {}
+            block.forward = partial(checkpoint, block.forward, use_reentrant=False, **contexts)
+        if config.compile:
+            block.forward = torch.compile(block.forward)
+    if world.size == 1 and config.dtype == "float32":
+        return model
+    # blocks end in a flatten, and nothing writes into their outputs
+    warnings.filterwarnings("ignore", "FSDP2-wrapped module .* returned a view tensor")
+    policy = MixedPrecisionPolicy(
+        param_dtype=getattr(torch, config.dtype), reduce_dtype=torch.float32, cast_forward_inputs=False
+    )
+    mesh = world.mesh if config.replicate > 1 else world.mesh["shard"]
+    for block in model.blocks:
+        fully_shard(block, mesh=mesh, mp_policy=policy)
+    return fully_shard(model, mesh=mesh, mp_policy=policy)
+
+
+def sync_gradients(model: nn.Module, sync: bool) -> None:
+    """Whether the next backward pass reduces gradients over the ranks; the last one of a step must."""
+    if hasattr(model, "set_requires_gradient_sync"):
+        model.set_requires_gradient_sync(sync)
+
+
+def _keep_attention():
+    """Selective checkpointing: what attention made is kept, for it costs most to make; the rest is recomputed."""
+
+    def policy(context, op, *args, **kwargs) -> CheckpointPolicy:
+        return CheckpointPolicy.MUST_SAVE if op in ATTENTION else CheckpointPolicy.PREFER_RECOMPUTE
+
+    return create_selective_checkpoint_contexts(policy)
