@@ -13,7 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from corpus.manifest import Manifest, read_manifest
+from corpus.manifest import Manifest, ShardEntry, read_manifest
 from corpus.schema import INDEX_SCHEMA, check_version
 from corpus.shard import Place, check_key, parse_shard_name, shard_name
 from corpus.storage import Store
@@ -64,13 +64,18 @@ class PlannedShard:
 
     Attributes:
         clips: rows of ``PLAN_SCHEMA``; where ``old_shard`` is set, the clip stands there already.
-        intact: nothing of the old shard of this number has changed.
+        old: the previous release's shard of this number, None where it has none.
     """
 
     split: str
     number: int
     clips: pa.Table
-    intact: bool
+    old: ShardEntry | None
+
+    @property
+    def intact(self) -> bool:
+        """Nothing of the old shard has changed."""
+        return self.old is not None and self.old.clips == len(self.clips) and not self.clips["old_shard"].null_count
 
     @property
     def path(self) -> str:
@@ -137,13 +142,12 @@ def shards_of(plan: pa.Table, previous: Previous | None) -> list[PlannedShard]:
     """The plan shard by shard, by number."""
     numbers = plan["shard"].to_numpy()
     bounds = [0, *(np.flatnonzero(np.diff(numbers)) + 1).tolist(), len(numbers)]
-    had = {} if previous is None else {entry.number: entry.clips for entry in previous.manifest.shards}
+    old = {} if previous is None else {entry.number: entry for entry in previous.manifest.shards}
     shards = []
     for begin, end in itertools.pairwise(bounds):
-        rows = plan.slice(begin, end - begin)
+        rows = plan.take(pa.array(np.arange(begin, end)))  # a slice would travel to workers with all of the plan
         number = int(numbers[begin])
-        intact = rows["old_shard"].null_count == 0 and had.get(number) == len(rows)
-        shards.append(PlannedShard(rows["split"][0].as_py(), number, rows, intact))
+        shards.append(PlannedShard(rows["split"][0].as_py(), number, rows, old.get(number)))
     return sorted(shards, key=lambda shard: shard.number)
 
 

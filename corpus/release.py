@@ -3,8 +3,8 @@
 ::
 
     writer = ReleaseWriter("release/v1", meta_schema())
-    for number in writer.begin("v1", clips, splits=["train", "val"], process={}):
-        writer.write(number, rows, make)     # rows: a table of the shard's clips, writer.keys(number)
+    for shard in writer.begin("v1", clips, splits=["train", "val"]):
+        writer.write(shard, rows, make)     # rows: a table with a row for each of shard.keys
     writer.finish()
 
 A build that was killed is continued by doing the same again: ``begin`` gives the shards that are left. What is
@@ -84,22 +84,12 @@ class ReleaseWriter:
         self.store, self.schema, self._previous_root = Store(root), schema, previous
 
     def __getstate__(self) -> dict[str, Any]:
-        """What another process needs; the plan is read there, from the store."""
+        """What another process needs to write a shard."""
         return {"store": self.store, "schema": self.schema, "_previous_root": self._previous_root}
 
     @cached_property
     def previous(self) -> Previous | None:
         return Previous.open(self._previous_root) if self._previous_root else None
-
-    @cached_property
-    def shards(self) -> dict[int, PlannedShard]:
-        """The plan by shard number."""
-        plan = self.store.read_table([PLAN])
-        return {shard.number: shard for shard in shards_of(plan, self.previous)}
-
-    def keys(self, number: int) -> list[str]:
-        """Clips of a shard, in their order."""
-        return self.shards[number].keys
 
     def begin(
         self,
@@ -109,7 +99,7 @@ class ReleaseWriter:
         splits: Sequence[str],
         shard_clips: int = 500,
         process: Mapping[str, Any] | None = None,
-    ) -> list[int]:
+    ) -> list[PlannedShard]:
         """Plan the release; gives the shards that are still to be written, none of them if it is finished already.
 
         Args:
@@ -147,9 +137,9 @@ class ReleaseWriter:
                 "finish that one with its own configuration, delete the folder, or choose another version"
             )
         done = set(self.store.files(BUILD))
-        return [number for number in self.shards if self._record(number) not in done]
+        return [shard for shard in shards_of(plan, self.previous) if self._record(shard.number) not in done]
 
-    def write(self, number: int, rows: pa.Table, make: Make, refs: pa.Table | None = None) -> None:
+    def write(self, shard: PlannedShard, rows: pa.Table, make: Make, refs: pa.Table | None = None) -> None:
         """Write one shard with its parts of ``meta/`` and ``refs/``; whole or not at all.
 
         Args:
@@ -161,7 +151,7 @@ class ReleaseWriter:
             ReleaseError: a clip has no row.
             OSError: the storage failed; the shard is not there then, and ``begin`` gives it again.
         """
-        shard = self.shards[number]
+        number = shard.number
         by_key = {row["key"]: row for row in rows.to_pylist()}
         if missing := [key for key in shard.keys if key not in by_key]:
             raise ReleaseError(f"{shard.path}: no row for the clips {', '.join(missing[:5])} ({len(missing)} in all)")
@@ -242,17 +232,17 @@ class ReleaseWriter:
         places = shard.old_places()
         if not places:
             return {}
-        table = self.previous.store.read_table([self._old_entry(shard).part], ["key", *MEDIA_COLUMNS])
+        table = self._old_store.read_table([shard.old.part], ["key", *MEDIA_COLUMNS])
         rows = {row.pop("key"): row for row in table.to_pylist()}
         return {key: rows[key] for key in places}
 
-    def _old_entry(self, shard: PlannedShard) -> ShardEntry:
-        return next(entry for entry in self.previous.manifest.shards if entry.number == shard.number)
+    @cached_property
+    def _old_store(self) -> Store:
+        return Store(self._previous_root)
 
     def _adopt(self, shard: PlannedShard) -> Written:
-        entry = self._old_entry(shard)
-        self.store.adopt(self.previous.store, entry.path)
-        return Written(entry.bytes, entry.sha256, tuple(shard.old_places().values()))
+        self.store.adopt(self._old_store, shard.old.path)
+        return Written(shard.old.bytes, shard.old.sha256, tuple(shard.old_places().values()))
 
     def _samples(
         self,
@@ -267,7 +257,7 @@ class ReleaseWriter:
         made = iter(make([key for key in shard.keys if key not in places]))
         for key in shard.keys:
             if key in places:
-                yield read_sample(self.previous.store, self._old_entry(shard).path, places[key])
+                yield read_sample(self._old_store, shard.old.path, places[key])
                 continue
             clip = next(made)
             if isinstance(clip, Broken):
@@ -320,7 +310,8 @@ class ReleaseWriter:
 
     def _records(self) -> list[_Record]:
         records = []
-        for number in self.shards:
+        numbers = self.store.read_table([PLAN], ["shard"])["shard"].unique().to_pylist()
+        for number in sorted(numbers):
             name = self._record(number)
             if not self.store.exists(name):
                 raise ReleaseError(f"{self.store.root}: shard {number} has not been written yet")

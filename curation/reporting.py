@@ -56,7 +56,7 @@ def gather(curation: Curation) -> ReportInput:
     return ReportInput(
         scores=scores,
         rules=curation.rules,
-        funnel=_funnel(curation, scores, books),
+        funnel=funnel(curation, scores, books),
         accounts=books,
         quarantine=quarantine,
         stages=[_use(ledger, spec) for spec in (curation.source_spec, *curation.specs)] + _not_run(curation),
@@ -65,8 +65,13 @@ def gather(curation: Curation) -> ReportInput:
     )
 
 
-def _funnel(curation: Curation, scores: pa.Table, books: tuple[Any, Any]) -> list[Step]:
-    """From the listing to what is kept; "after" a tier are the clips that no rule up to it drops."""
+def funnel(curation: Curation, scores: pa.Table, books: tuple[Any, Any]) -> list[Step]:
+    """From the listing to what is kept; "after" a tier are the clips that no rule up to it drops.
+
+    Args:
+        scores: at least what :func:`curation.select.load_ruled` gives.
+        books: accounts of the sources and of the clips.
+    """
     sources, clips = books
     outcomes = read_file(Store(curation.config.root), "outcomes.parquet", pa.schema([("outcome", pa.string())]))
     duplicates = pc.sum(pc.equal(outcomes["outcome"], "duplicate")).as_py() or 0

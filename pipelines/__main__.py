@@ -6,12 +6,17 @@ import argparse
 import sys
 from pathlib import Path
 
+from corpus.describe import describe
 from curation.__main__ import USER_ERRORS
 from pipelines.demo import demo
+from pipelines.release import release
 
 EXAMPLES = """examples:
   python -m pipelines demo
   python -m pipelines demo --folder mydemo --executor local
+  python -m pipelines release --config configs/release/cpu.yaml --set version=v1 --set root=release
+  python -m pipelines release --config mine.yaml --set version=v2 --set previous=v1 --set takedown=gone.txt
+  ray job submit --working-dir . -- python -m pipelines release --config configs/release/paper.yaml
 """
 
 
@@ -28,12 +33,40 @@ def main(arguments: list[str] | None = None) -> int:
     command.add_argument("--folder", type=Path, default=Path("demo"), help="where corpus, scores and report go")
     command.add_argument("--executor", choices=("ray", "local"), default="ray", help="default: a Ray of this machine")
     command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
+    text = "publish the kept clips as shards that others can read; continues where an earlier build stopped"
+    command = commands.add_parser("release", help=text, description=text)
+    command.add_argument("--config", required=True, metavar="FILE", help="YAML configuration (configs/release/*.yaml)")
+    command.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="KEY=VALUE",
+        dest="overrides",
+        help="change one setting, a.b=c",
+    )
     options = parser.parse_args(arguments)
     try:
+        if options.command == "release":
+            return _release(options)
         return demo(options.folder, options.executor, options.overrides)
-    except USER_ERRORS as error:
+    except (*USER_ERRORS, ValueError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        place = f" ({error.filename})" if error.filename else ""
+        print(
+            f"error: {error.strerror or error}{place}; what was finished is kept, run again to go on", file=sys.stderr
+        )
+        return 1
+    except KeyboardInterrupt:
+        print("stopped; run again to go on", file=sys.stderr)
+        return 130
+
+
+def _release(options: argparse.Namespace) -> int:
+    manifest = release(options.config, options.overrides, lambda line: print(line, file=sys.stderr, flush=True))
+    print(describe(manifest))
+    return 0
 
 
 if __name__ == "__main__":
