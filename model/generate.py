@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from importlib.metadata import version
+from importlib.util import find_spec
 from typing import Any
 
 import numpy as np
@@ -54,7 +55,7 @@ class Sampler:
 
     Args:
         config: what to build; the network's weights are read when the first batch needs them.
-        model: the network, where the caller has it, moved to ``config.device``.
+        model: the network, where the caller has it (a trainer for one), on ``config.device``; it is left as it is.
         random_init: seed of random weights, for trying out what surrounds the network.
 
     Raises:
@@ -75,6 +76,8 @@ class Sampler:
         except (ValueError, OSError) as error:
             raise RequestError(f"configuration: {error}") from error
         _check_fit(config.model, self.video_codec, self.audio_codec, self.text_encoder)
+        if model is not None:
+            _check_same(model.config, config.model)
         self._model, self._random_init = model, random_init
         self._device = config.torch_device()
         if not config.offload:
@@ -83,22 +86,18 @@ class Sampler:
 
     @cached_property
     def model(self) -> UniTalking:
-        config, dtype = self.config, getattr(torch, self.config.dtype)
         if self._model is not None:
-            model = self._model
-        elif config.weights is not None:
+            return self._model
+        config, dtype = self.config, getattr(torch, self.config.dtype)
+        if config.weights is not None:
             model = load_model(config.weights, dtype=dtype, device="cpu" if config.offload else self._device)
+            _check_same(model.config, config.model)
         else:
             with torch.random.fork_rng(devices=[]):
                 torch.manual_seed(self._random_init)
                 model = UniTalking(config.model).to(dtype)
-        if model.config != config.model:
-            different = [
-                name for name in ModelConfig.model_fields if getattr(model.config, name) != getattr(config.model, name)
-            ]
-            raise RequestError(f"the network's {', '.join(different)} are not those of the configuration's `model`")
-        if not config.offload:
-            _move(model, self._device)
+            if not config.offload:
+                _move(model, self._device)
         if config.compile:
             for block in model.blocks:
                 block.compile()
@@ -108,32 +107,33 @@ class Sampler:
         """Sizes that the codecs and the network can hold; a video's length is the nearest possible.
 
         Raises:
-            RequestError: a height or width that they cannot hold; the message names the nearest that they can.
+            RequestError: a height, width or length that they cannot hold; for sides the message names the nearest.
         """
-        config = self.config.model
-        if TASKS[request.task].video == "absent":
-            samples = round(request.seconds * self.audio_codec.rate)
-            return Shape(0, 0, 0, samples, (), self.audio_codec.latent_shape(samples))
-        stride = self.video_codec.stride
-        for name, step in (("height", stride[1] * config.patch[1]), ("width", stride[2] * config.patch[2])):
-            side = getattr(request, name)
-            if side % step:
-                near = sorted({max(step, side // step * step), (side // step + 1) * step})
-                raise RequestError(f"{name}: {side} is no multiple of {step}; the nearest are {near}")
-        frames = 1 + stride[0] * round(max(0.0, request.seconds * config.fps - 1) / stride[0])
-        samples = round(frames / config.fps * self.audio_codec.rate)
-        return Shape(
-            frames,
-            request.height,
-            request.width,
-            samples,
-            self.video_codec.latent_shape(frames, request.height, request.width),
-            self.audio_codec.latent_shape(samples),
-        )
+        config, video, audio = self.config.model, self.video_codec, self.audio_codec
+        frames, latent = 0, ()
+        samples = round(request.seconds * audio.rate)
+        if TASKS[request.task].video != "absent":
+            for name, step in (
+                ("height", video.stride[1] * config.patch[1]),
+                ("width", video.stride[2] * config.patch[2]),
+            ):
+                side = getattr(request, name)
+                if side % step:
+                    near = sorted({max(step, side // step * step), (side // step + 1) * step})
+                    raise RequestError(f"{name}: {side} is no multiple of {step}; the nearest are {near}")
+            frames = 1 + video.stride[0] * round(max(0.0, request.seconds * config.fps - 1) / video.stride[0])
+            latent = video.latent_shape(frames, request.height, request.width)
+            samples = round(frames / config.fps * audio.rate)
+        if samples == 0:
+            raise RequestError(f"seconds: {request.seconds} is less than one sample of sound")
+        return Shape(frames, request.height or 0, request.width or 0, samples, latent, audio.latent_shape(samples))
 
     def made_by(self, request: Request) -> dict[str, Any]:
         """Everything that makes a sample what it is, as JSON; ``fingerprint`` is of what decides its content."""
-        inputs = {name: content_hash(uri) for name in FILES if (uri := getattr(request, name))}
+        try:
+            inputs = {name: content_hash(uri) for name in FILES if (uri := getattr(request, name))}
+        except (MediaError, OSError) as error:
+            raise RequestError(f"{request.key}: {error}") from error
         content = {
             "request": request.model_dump(mode="json", exclude=set(FILES)),
             "inputs": inputs,
@@ -149,7 +149,9 @@ class Sampler:
             "fps": self.config.model.fps,
             "rate": self.audio_codec.rate,
             "revision": code_revision(),
-            "versions": {name: version(name) for name in ("torch", "diffusers", "transformers", "av")},
+            "versions": {
+                name: version(name) for name in ("torch", "diffusers", "transformers", "av") if find_spec(name)
+            },
         }
 
     @cached_property
@@ -279,7 +281,7 @@ class Sampler:
     @contextmanager
     def placed(self, part: Any) -> Iterator[None]:
         """``part`` on the device while it works; with offloading, back in main memory afterwards."""
-        if not self.config.offload:
+        if not self.config.offload or part is self._model:
             yield
             return
         _move(part, self._device)
@@ -301,6 +303,12 @@ def _check_fit(model: ModelConfig, video: VideoCodec, audio: AudioCodec, text: T
     ):
         if codec != network:
             raise RequestError(f"configuration: {what}: {codec}, but the network's is {network}")
+
+
+def _check_same(network: ModelConfig, stated: ModelConfig) -> None:
+    different = [name for name in ModelConfig.model_fields if getattr(network, name) != getattr(stated, name)]
+    if different:
+        raise RequestError(f"the network's {', '.join(different)} are not those of the configuration's `model`")
 
 
 def _move(part: Any, device: torch.device) -> None:

@@ -40,7 +40,7 @@ def inspect(
     try:
         made_by = json.loads(record.read_text("utf-8"))
         request = Request.model_validate(made_by["request"] | made_by["files_given"])
-        changes = {"device": device} | ({"weights": weights} if weights else {})
+        changes = {"device": device, "compile": False} | ({"weights": weights} if weights else {})
         config = SampleConfig.model_validate(made_by["config"] | changes)
         start = made_by["weights"]["network"].get("random_init") if config.weights is None else None
         shape, fps, rate = made_by["shape"], made_by["fps"], made_by["rate"]

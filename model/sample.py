@@ -60,7 +60,7 @@ def make(sampler: Sampler, requests: Sequence[Request], folder: Path) -> None:
     """
     made_by = {request.key: sampler.made_by(request) for request in requests}
     done = {key for key, made in made_by.items() if is_done(folder, key, made["fingerprint"])}
-    print(f"{len(requests)} samples for {folder}, {len(done)} of them done already", flush=True)
+    print(f"{folder}: {len(done)} of {len(requests)} samples done already", flush=True)
     for batch in sampler.batches(requests):
         missing = [request for request in batch if request.key not in done]
         if not missing:

@@ -97,7 +97,7 @@ def test_every_task_from_the_command_line(folder, tmp_path, name, capsys):
         assert seconds == pytest.approx(len(times) / 24, abs=1 / RATE)
     assert made_by["weights"] and made_by["inputs"].keys() == made_by["files_given"].keys()
     assert main(arguments) == 0
-    assert "1 samples" in (said := capsys.readouterr().out) and "1 of them done already" in said and "step" not in said
+    assert "1 of 1 samples done already" in (said := capsys.readouterr().out) and "step" not in said
 
 
 def rows(folder: Path, count: int = 5) -> Path:
@@ -158,6 +158,7 @@ def test_other_settings_do_not_mix_in_one_folder(folder, tmp_path, capsys):
     [
         (["--height", "40"], r"height: 40 is no multiple of 16; the nearest are \[32, 48\]"),
         (["--width", "7"], r"width: 7 is no multiple of 16; the nearest are \[16\]"),
+        (["--task", "tts", "--seconds", "1e-6"], "less than one sample of sound"),
         (["--seconds", "-1"], "seconds: Input should be greater than 0"),
         (["--prompt", "a", "--image", "face.png"], "task t2av takes no image"),
         (["--task", "tr2av"], "task tr2av needs reference"),
@@ -208,8 +209,8 @@ def test_random_weights_are_never_silent(folder, tmp_path, capsys):
 
 
 def sampler(folder: Path, **changes) -> Sampler:
-    config = SampleConfig.read(folder / "config.yaml", **changes)
-    return Sampler(config, model=network(config.model))
+    config = SampleConfig.read(folder / "config.yaml", weights=str(folder / "weights"), **changes)
+    return Sampler(config)
 
 
 def request(task: str, **fields) -> Request:
@@ -250,6 +251,13 @@ def test_a_given_video_keeps_its_pictures(folder):
     assert np.array_equal(sample.video, made.pictures(sample.request))
 
 
+def test_a_trainers_network_is_left_as_it_is(folder):
+    config = SampleConfig.read(folder / "config.yaml", offload=True, dtype="bfloat16")
+    training = network(config.model).requires_grad_(True).train()
+    Sampler(config, model=training).generate([request("tv2a", video=str(folder / "clip.mp4"))])
+    assert training.training and all(p.requires_grad and p.dtype == torch.float32 for p in training.parameters())
+
+
 def test_prompt_seed_and_voice_matter(folder):
     made = sampler(folder)
     voice = str(folder / "voice.wav")
@@ -275,7 +283,7 @@ def test_weights_of_another_shape_are_refused(folder):
     config = SampleConfig.read(folder / "config.yaml")
     other = network(ModelConfig.preset("tiny", layers=1, fps=25.0))
     with pytest.raises(RequestError, match="the network's layers, fps are not those"):
-        Sampler(config, model=other).generate([request("t2av")])
+        Sampler(config, model=other)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
