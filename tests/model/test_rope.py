@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from model.config import ModelConfig
-from model.rope import audio_rotation, axis_pairs, rotate, video_rotation
+from model.rope import Rotation, audio_rotation, axis_pairs, rotate, video_rotation
 from tests.model.helpers import difference
 
 CPU = torch.device("cpu")
@@ -33,7 +33,7 @@ def test_same_moment_has_same_temporal_phase(head_dim, kind, rate, stride):
     time = axis_pairs(head_dim)[0]
     video = video_rotation((9, 2, 3), head_dim, THETA, CPU)
     audio = audio_rotation(33, config.audio_step, head_dim, THETA, CPU)
-    for of_video, of_audio in zip(video, audio):
+    for of_video, of_audio in zip(video[:2], audio[:2]):
         frames = of_video.view(9, 6, -1)[..., :time]
         for place in range(6):
             assert difference(of_audio[::stride][:9, :time], frames[:, place]) < 1e-6
@@ -62,7 +62,7 @@ def test_scores_depend_on_distance_alone(first, second, shift, head_dim):
     rotation = audio_rotation(second + first + shift + 1, 0.5, head_dim, THETA, CPU)
 
     def at(x, position):
-        return rotate(x, type(rotation)(rotation.cos[position : position + 1], rotation.sin[position : position + 1]))
+        return rotate(x, Rotation(*(part[position : position + 1] for part in rotation)))
 
     near = (at(q, first) * at(k, second)).sum()
     far = (at(q, first + shift) * at(k, second + shift)).sum()
@@ -81,6 +81,13 @@ def test_rotation_matches_complex_numbers():
     )
     turned = rotate(x, video_rotation(grid, head_dim, THETA, CPU))
     assert difference(turned, torch.view_as_real(expected).flatten(-2).float()) < 2e-6
+
+
+def test_compiled_form_is_the_eager_one():
+    rotation = video_rotation((2, 3, 4), 24, THETA, CPU)
+    x = torch.randn(2, 24, 3, 24, generator=torch.Generator().manual_seed(2))
+    compiled = torch.compile(rotate, backend="eager", fullgraph=True)(x, rotation)
+    assert difference(compiled, rotate(x, rotation)) < 1e-6
 
 
 def test_bfloat16_stays():
