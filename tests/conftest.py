@@ -7,10 +7,14 @@ from collections.abc import Callable
 from pathlib import Path
 
 import cv2
+import hypothesis
 import pytest
 
 cv2.setNumThreads(1)
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+# How long an example takes says more about the machine than about the code.
+hypothesis.settings.register_profile("project", deadline=None)
+hypothesis.settings.load_profile("project")
 
 REPOSITORY = Path(__file__).resolve().parents[1]
 
