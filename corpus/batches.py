@@ -181,6 +181,7 @@ class BatchOrder:
         return shuffle(
             samples,
             self._shard_of[samples],
+            total=len(self._bucket_of),
             shards=self._shards,
             window=self._window,
             seed=self._seed,

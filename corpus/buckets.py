@@ -42,7 +42,7 @@ class Buckets:
     def assign(
         self, durations_s: np.ndarray, widths: np.ndarray, heights: np.ndarray
     ) -> tuple[list[Bucket], np.ndarray]:
-        """The buckets that have clips, and the int32 ``[n]`` number of each clip's among them.
+        """The buckets that have clips, and the int16 ``[n]`` number of each clip's among them.
 
         Args:
             durations_s: seconds ``[n]``.
@@ -67,6 +67,8 @@ class Buckets:
                 raise ValueError("buckets by aspect need every clip's width and height; some have none")
             middles = np.sqrt(np.asarray(self.aspects[1:]) * np.asarray(self.aspects[:-1]))
             shape = np.searchsorted(middles, widths / heights, side="right")
-        used, number = np.unique(length * len(aspects) + shape, return_inverse=True)
+        place = length * len(aspects) + shape
         grid = [Bucket(duration, aspect) for duration in durations for aspect in aspects]
-        return [grid[place] for place in used], number.astype(np.int32)
+        there = np.bincount(place, minlength=len(grid)) > 0
+        number = (np.cumsum(there) - 1).astype(np.int16)
+        return [bucket for bucket, used in zip(grid, there) if used], number[place]

@@ -35,7 +35,7 @@ def scatter(numbers: np.ndarray, *stream: object) -> np.ndarray:
 
 
 def shuffle(
-    samples: np.ndarray, shard_of: np.ndarray, *, shards: int, window: int, seed: int, epoch: int
+    samples: np.ndarray, shard_of: np.ndarray, *, total: int, shards: int, window: int, seed: int, epoch: int
 ) -> np.ndarray:
     """The samples in the epoch's order.
 
@@ -46,18 +46,24 @@ def shuffle(
     Args:
         samples: integers ``[n]``, any subset of the split's samples.
         shard_of: integers ``[n]`` in 0…shards−1, the shard of each.
-        shards: how many the split has.
+        total, shards: how many the split has.
         window: how many shards are mixed, at least 1; from ``shards`` on every order is equally likely.
     """
     if window >= shards:
-        turns, window = np.zeros(len(samples), np.uint64), 1
+        turns, window, shards = np.zeros(len(samples), np.uint64), 1, 1
     else:
         turn = np.empty(shards, np.uint64)
         turn[np.argsort(scatter(np.arange(shards), "shards", seed, epoch))] = np.arange(shards, dtype=np.uint64)
         turns = turn[shard_of]
-    fraction_bits = 63 - (shards + window).bit_length()
-    place = scatter(samples, "samples", seed, epoch) >> np.uint64(64 - fraction_bits)
+    # place in the high bits, the sample itself in the low ones: one sort of integers, a tenth of the time of an
+    # argsort, and no ties
+    low = total.bit_length()
+    fraction = 63 - (shards + window).bit_length() - low
+    place = scatter(samples, "samples", seed, epoch) >> np.uint64(64 - fraction)
     place *= np.uint64(window)
-    place += turns << np.uint64(fraction_bits)
-    # stable, for truncation may have made ties
-    return samples[np.argsort(place, kind="stable")]
+    place += turns << np.uint64(fraction)
+    place <<= np.uint64(low)
+    place |= samples.astype(np.uint64)
+    place.sort()
+    place &= np.uint64((1 << low) - 1)
+    return place.astype(samples.dtype)

@@ -26,12 +26,13 @@ class ShardReader:
         self._store, self._cache = store, cache
         self._pid = os.getpid()
         self._open: OrderedDict[str, BinaryIO] = OrderedDict()
+        self._buffer = bytearray()
 
     def __reduce__(self) -> tuple[type[ShardReader], tuple[Store, ShardCache | None]]:
         return ShardReader, (self._store, self._cache)
 
-    def read(self, shard: ShardEntry, offset: int, size: int, crc32: int) -> bytes:
-        """``size`` bytes from ``offset``.
+    def read(self, shard: ShardEntry, offset: int, size: int, crc32: int) -> memoryview:
+        """``size`` bytes from ``offset``, valid until the next call: the buffer is used again.
 
         Raises:
             FileNotFoundError: the shard is missing.
@@ -53,16 +54,19 @@ class ShardReader:
             )
         return run
 
-    def _stretch(self, shard: ShardEntry, offset: int, size: int) -> bytes:
+    def _stretch(self, shard: ShardEntry, offset: int, size: int) -> memoryview:
         if not self._store.local and self._cache is None:
-            return self._store.read_range(shard.path, offset, size)
+            return memoryview(self._store.read_range(shard.path, offset, size))
         stream = self._open.get(shard.path)
         if stream is None:
             stream = self._open[shard.path] = self._opened(shard)
             if len(self._open) > OPEN_SHARDS:
                 self._open.popitem(last=False)[1].close()
         self._open.move_to_end(shard.path)
-        return os.pread(stream.fileno(), size, offset)
+        if len(self._buffer) < size:
+            self._buffer = bytearray(size)
+        run = memoryview(self._buffer)[:size]
+        return run[: os.preadv(stream.fileno(), [run], offset)]
 
     def _opened(self, shard: ShardEntry) -> BinaryIO:
         path = self._store.path(shard.path)

@@ -120,7 +120,7 @@ def pack(key: str, members: Mapping[str, bytes]) -> Packed:
     return Packed(key, out.getvalue())
 
 
-def unpack(data: bytes, name: str) -> dict[str, bytes]:
+def unpack(data: bytes | memoryview, name: str) -> dict[str, bytes]:
     """The members of one sample's blocks by extension, in their order.
 
     Args:
@@ -135,13 +135,13 @@ def unpack(data: bytes, name: str) -> dict[str, bytes]:
         keys.add(key)
         if extension in members:
             raise ShardError(f"{name}: member {key}.{extension} stands twice")
-        members[extension] = data[start : start + size]
+        members[extension] = bytes(data[start : start + size])
     if len(keys) != 1:
         raise ShardError(f"{name}: expected the members of one sample, found those of {sorted(keys)}")
     return members
 
 
-def walk(data: bytes, name: str) -> Iterator[tuple[str, str, int, int]]:
+def walk(data: bytes | memoryview, name: str) -> Iterator[tuple[str, str, int, int]]:
     """Key, extension, offset and size of every member in a run of tar blocks.
 
     Raises:
@@ -150,7 +150,7 @@ def walk(data: bytes, name: str) -> Iterator[tuple[str, str, int, int]]:
     at = 0
     while at < len(data):
         try:
-            info = tarfile.TarInfo.frombuf(data[at : at + BLOCK], "utf-8", "strict")
+            info = tarfile.TarInfo.frombuf(bytes(data[at : at + BLOCK]), "utf-8", "strict")
         except (tarfile.HeaderError, UnicodeDecodeError) as error:
             raise ShardError(f"{name}: damaged tar header at byte {at} of the sample ({error})") from None
         key, dot, extension = info.name.partition(".")

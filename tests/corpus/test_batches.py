@@ -22,6 +22,7 @@ def splits(draw):
     return np.array([*range(buckets), *rest[buckets:]]), shard_of
 
 
+small = settings(deadline=None, max_examples=50)
 orders = {"seed": st.integers(0, 2**40), "window": st.integers(1, 10)}
 
 
@@ -31,6 +32,7 @@ def drawn(order, steps=None):
     return [pair for draws in batches for pair in zip(draws.epochs.tolist(), draws.samples.tolist())]
 
 
+@small
 @given(splits(), st.integers(1, 12), st.integers(1, 4), st.fixed_dictionaries(orders))
 def test_a_finite_order_draws_every_sample_once_an_epoch(split, batch, epochs, how):
     order = BatchOrder(*split, batch=batch, epochs=epochs, **how)
@@ -40,6 +42,7 @@ def test_a_finite_order_draws_every_sample_once_an_epoch(split, batch, epochs, h
         order[len(order)]
 
 
+@small
 @given(splits(), st.integers(1, 12), st.integers(1, 200), st.fixed_dictionaries(orders))
 def test_an_endless_order_never_repeats_and_never_falls_behind(split, batch, steps, how):
     pairs = drawn(BatchOrder(*split, batch=batch, **how), steps)
@@ -52,6 +55,7 @@ def test_an_endless_order_never_repeats_and_never_falls_behind(split, batch, ste
         assert epochs == sorted(epochs) == [place // size for place in range(len(own))]
 
 
+@small
 @given(splits(), st.integers(1, 12), st.fixed_dictionaries(orders))
 def test_batches_are_full_and_of_one_bucket(split, batch, how):
     order = BatchOrder(*split, batch=batch, **how)
@@ -60,6 +64,7 @@ def test_batches_are_full_and_of_one_bucket(split, batch, how):
         assert set(split[0][draws.samples]) == {draws.bucket}
 
 
+@small
 @given(splits(), st.integers(1, 4), st.integers(1, 3), st.integers(1, 5), st.fixed_dictionaries(orders))
 def test_ranks_share_the_batches_evenly(split, world, each, steps, how):
     order = BatchOrder(*split, batch=world * each, **how)
@@ -70,7 +75,7 @@ def test_ranks_share_the_batches_evenly(split, world, each, steps, how):
         assert together.tolist() == order[step].samples.tolist()
 
 
-@settings(deadline=None)
+@small
 @given(
     splits(),
     st.integers(1, 9),

@@ -2,7 +2,7 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from corpus.buckets import Bucket, Buckets
@@ -34,6 +34,7 @@ def test_only_buckets_with_clips_are_numbered():
     assert numbers.tolist() == [1, 0, 1]
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.lists(st.tuples(st.floats(2, 60), st.integers(1, 4000), st.integers(1, 4000)), min_size=1, max_size=30))
 def test_the_chosen_shape_is_the_nearest_by_ratio(clips):
     aspects = (0.5, 1.0, 1.7)

@@ -3,7 +3,7 @@ from __future__ import annotations
 from collections import Counter
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
@@ -49,6 +49,7 @@ def test_missing_atoms_are_left_out():
     assert render({}, None) == ""
 
 
+@settings(deadline=None, max_examples=50)
 @given(st.text(min_size=1).filter(str.strip), st.sampled_from(["detailed", "short", "fused", None]))
 def test_the_transcript_stands_once_whatever_it_is(transcript, form):
     prompt = render(ATOMS | {"transcript": transcript}, form)
