@@ -1,12 +1,12 @@
 """The transformer's speed and memory: our video stream beside diffusers' Wan, and what joining the streams costs.
 
     python -m benchmarks.model
-    python -m benchmarks.model --layers 2 --dim 768 --video 5,24,40 --audio 44 --rounds 7
+    python -m benchmarks.model --layers 2 --dim 768 --video 5,24,40 --audio 44 --rounds 9
 
 Forward and backward, random weights, float32 on a CPU and bfloat16 on a GPU. Both sides have the same weights, run by
 turns in one process, and are compared by the median of the rounds' ratios: seconds of CPU time on a CPU, so that
-neighbours count less, of wall time on a GPU. Memory is the peak of live tensors, parameters and gradients included, exact, counted
-in a round of its own.
+neighbours count less, of wall time on a GPU. Memory is the peak of live tensors, parameters and gradients included,
+exact, counted in a round of its own. What the sampler adds to the network is ``benchmarks.sampler``'s to say.
 """
 
 from __future__ import annotations
