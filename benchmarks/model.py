@@ -178,6 +178,9 @@ def main() -> None:
     frames, rows, columns = (int(part) for part in arguments.video.split(","))
     print(headline("benchmarks.model"))
     print(f"device:   {place['device']}, {place['dtype']}, {arguments.threads} threads, {arguments.rounds} rounds")
+    with torch.device("meta"):
+        counts = UniTalking(ModelConfig.preset("paper")).parameter_counts()
+    print("paper:    " + ", ".join(f"{name} {count:,}" for name, count in counts.items()) + " parameters")
     beside_diffusers(config, (frames, rows, columns), arguments.rounds, place)
     joined(config, (frames, rows, columns), arguments.audio, arguments.rounds, place)
 

@@ -17,7 +17,7 @@ from model.block import JointBlock
 from model.cache import VideoCache
 from model.config import ModelConfig, Stream
 from model.init import initialise
-from model.rope import audio_rotation, video_rotation
+from model.rope import Rotation, audio_rotation, video_rotation
 from model.stream import Context, StreamEnds
 
 
@@ -56,6 +56,14 @@ class UniTalking(nn.Module):
             self.blocks = nn.ModuleList(JointBlock(config, self.streams) for _ in range(config.layers))
         if (device := torch.get_default_device()).type != "meta":
             initialise(self, device)
+
+    def parameter_counts(self) -> dict[str, int]:
+        """Parameters of each stream, its half blocks included, of the shared reference embedding, and of all."""
+        counts = dict.fromkeys((*self.streams, "reference"), 0)
+        for name, parameter in self.named_parameters():
+            part = name.split(".")[2] if name.startswith("blocks.") else name.split(".")[0]
+            counts[part if part in self.streams else "reference"] += parameter.numel()
+        return counts | {"all": sum(counts.values())}
 
     def forward(
         self,
@@ -138,7 +146,16 @@ class UniTalking(nn.Module):
             velocity = velocity._replace(audio=self.audio.head(audio_tokens, audio_time, None).transpose(1, 2))
         return velocity
 
-    def _context(self, stream, sigmas, groups, rotation, text, reference) -> tuple[Tensor, Context]:
+    def _context(
+        self,
+        stream: Stream,
+        sigmas: Tensor,
+        groups: Tensor | None,
+        rotation: Rotation,
+        text: Tensor,
+        reference: Tensor | None,
+    ) -> tuple[Tensor, Context]:
+        """The noise levels' embedding (B, K, D) for the head, and what the blocks get."""
         ends: StreamEnds = self.get_submodule(stream)
         embedded, time = ends.embed_time(sigmas)
         seen = reference if self.config.has_reference(stream) else None
@@ -153,7 +170,19 @@ class UniTalking(nn.Module):
             reference = F.pad(reference, (0, 0, 0, self.config.reference_len - reference.shape[1]))
         return self.reference_embedding(reference.to(self.reference_embedding[0].weight.dtype))
 
-    def _check(self, video, audio, text, video_sigma, audio_sigma, clean_frames, reference, blind_video, cache) -> None:
+    def _check(
+        self,
+        video: Tensor | None,
+        audio: Tensor | None,
+        text: Tensor,
+        video_sigma: Tensor | None,
+        audio_sigma: Tensor | None,
+        clean_frames: Tensor | None,
+        reference: Tensor | None,
+        blind_video: bool,
+        cache: VideoCache | None,
+    ) -> None:
+        """Raise on what does not fit together; see :meth:`forward`."""
         config = self.config
         for stream, latent, sigma, channels, axes in (
             ("video", video, video_sigma, config.video_channels, 5),

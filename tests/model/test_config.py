@@ -20,6 +20,10 @@ def parameters(config: ModelConfig, **arguments) -> dict[str, int]:
 def test_paper_has_the_papers_size():
     count = parameters(ModelConfig.preset("paper"))
     assert sum(count.values()) == 11_141_222_632
+    with torch.device("meta"):
+        parts = UniTalking(ModelConfig.preset("paper")).parameter_counts()
+    assert parts["all"] == 11_141_222_632 == parts["video"] + parts["audio"] + parts["reference"]
+    assert parts["reference"] == (40 + 1 + 3072 + 1) * 3072
     assert sum(size for name, size in count.items() if "ref" not in name) == 9_998_641_384  # the paper's "10B"
     wan = parameters(ModelConfig.preset("paper"), streams=("video",))
     assert sum(size for name, size in wan.items() if "ref" not in name) == 4_999_787_712  # Wan2.2-TI2V-5B
