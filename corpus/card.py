@@ -139,7 +139,7 @@ def _template(name: str) -> jinja2.Template:
 def _cell(value: object) -> str:
     """Text of a table's cell: one line, no markup from data."""
     text = "" if value is None else " ".join(str(value).split())
-    for mark in "\\|<>`*_[]":
+    for mark in "\\|<>`*[]":
         text = text.replace(mark, f"\\{mark}" if mark not in "<>" else {"<": "&lt;", ">": "&gt;"}[mark])
     return text
 

@@ -17,6 +17,8 @@ from corpus.shard import ShardError, walk
 from corpus.storage import Store
 
 BLOCK_BYTES = 1 << 22
+# What pyarrow raises on damaged Parquet depends on where the damage is.
+UNREADABLE = (OSError, ValueError, KeyError, NotImplementedError, pa.ArrowException)
 
 
 @dataclass
@@ -131,7 +133,7 @@ def _indexes(store: Store, folder: str, manifest: Manifest, found: Verification)
         try:
             table = store.read_table([name])
             check_version(table.schema, name)
-        except (OSError, ValueError) as error:
+        except UNREADABLE as error:
             found.problems.append(f"{name}: cannot be read ({error})")
             continue
         by_number = {shard.number: shard.path for shard in manifest.shards if shard.split == split}
@@ -194,15 +196,15 @@ def _members(run: bytes, key: str, name: str) -> set[str]:
 
 def _check_members(store: Store, shard: ShardEntry, part: str, members: Mapping[str, set[str]]) -> list[str]:
     """Whether each clip has the members that its row promises."""
+    refs = part.replace("meta/", "refs/", 1)
     try:
         table = store.read_table([part], ["key", "split", "audio_rate"])
-    except (OSError, ValueError) as error:
-        return [f"{part}: cannot be read ({error})"]
+        told = store.read_table([refs], ["key", "take"]).to_pylist() if store.exists(refs) else []
+    except UNREADABLE as error:
+        return [f"{part} or its part of refs/ cannot be read ({error})"]
     takes: dict[str, set[str]] = {}
-    refs = part.replace("meta/", "refs/", 1)
-    if store.exists(refs):
-        for row in store.read_table([refs], ["key", "take"]).to_pylist():
-            takes.setdefault(row["key"], set()).add(f"ref{row['take']}.wav")
+    for row in told:
+        takes.setdefault(row["key"], set()).add(f"ref{row['take']}.wav")
     problems = []
     rows = table.to_pylist()
     if [row["key"] for row in rows] != list(members) and len(members) == shard.clips:
@@ -223,7 +225,7 @@ def _check_tables(store: Store, manifest: Manifest) -> list[str]:
         meta = store.read_table(parts, ["key", "split", "source", "speaker"])
         names = [entry.path for entry in manifest.files if entry.path.startswith("rejected/")]
         rejected = store.read_table(names, ["key"])["key"] if names else pa.chunked_array([[]], pa.string())
-    except (OSError, ValueError, KeyError) as error:
+    except UNREADABLE as error:
         return [f"meta/ or rejected/ cannot be read ({error})"]
     problems = list(_twice(meta["key"]))
     for column in ("source", "speaker"):
