@@ -103,24 +103,31 @@ def _speed(root: Path, shards: int, clips: int, rounds: int) -> None:
         "loader, shuffled, video decoded": lambda: ours(decoding),
     }
     seconds: dict[str, list[float]] = {name: [] for name in ways}
+    cpu: dict[str, list[float]] = {name: [] for name in ways}
     for way in ways.values():  # a first round fills the page cache
         for _ in way():
             pass
     for _ in range(rounds):
         for name, way in ways.items():
-            began = time.perf_counter()
+            began, used = time.perf_counter(), _cpu_s()
             for _ in way():
                 pass
             seconds[name].append(time.perf_counter() - began)
-    print(f"{'':46}{'clips/s':>10}{'MB/s':>8}{'of stock':>10}   median of {rounds}, (least–most)")
+            cpu[name].append(_cpu_s() - used)
+    print(f"{'':44}{'clips/s':>9}{'MB/s':>7}{'of stock':>10}{'CPU ms a clip':>15}   medians of {rounds} (least–most)")
     for name, times in seconds.items():
         rates = [count / value for value in times]
-        rate = statistics.median(rates)
-        rival = statistics.median(seconds[_rival(name)])
+        rate, rival = statistics.median(rates), statistics.median(seconds[_rival(name)])
         print(
-            f"{name:46}{rate:10.1f}{rate * total / count / 1e6:8.0f}{rival / statistics.median(times):9.2f}×"
-            f"   ({min(rates):.0f}–{max(rates):.0f})"
+            f"{name:44}{rate:9.1f}{rate * total / count / 1e6:7.0f}{rival / statistics.median(times):9.2f}×"
+            f"{statistics.median(cpu[name]) / count * 1e3:15.2f}   ({min(rates):.0f}–{max(rates):.0f})"
         )
+
+
+def _cpu_s() -> float:
+    """Of this process and of the workers that have ended."""
+    used = os.times()
+    return used.user + used.system + used.children_user + used.children_system
 
 
 def _rival(name: str) -> str:
@@ -179,21 +186,21 @@ def _size(root: Path, shards: int, clips: int) -> None:
     }
     arrays = [pa.array(columns[field.name], field.type) for field in INDEX_SCHEMA]
     _finish(store, pa.table(arrays, schema=INDEX_SCHEMA), entries)
-    print(f"\n{len(keys):,} clips in {shards:,} shards{'':16}{'seconds':>10}{'peak GiB':>10}")
+    print(f"\n{len(keys):,} clips in {shards:,} shards{'':16}{'seconds':>10}{'of CPU':>10}{'peak GiB':>10}")
     for buckets in (Buckets(), GRID):
         state = None
         for name in ("open, shuffle, first batch", "open, resume, next batch"):
             with multiprocessing.get_context("spawn").Pool(1) as pool:
-                times, peak, base, state = pool.apply(_opened, (root, buckets, state))
+                times, cpu, peak, base, state = pool.apply(_opened, (root, buckets, state))
             what = f"{name}, {len(state['buckets'])} bucket{'s' * (len(state['buckets']) > 1)}"
             steps = ", ".join(f"{step} {value:.2f}" for step, value in times.items())
-            print(f"{what:48}{sum(times.values()):10.2f}{peak:10.2f}   ({steps}; {base:.2f} GiB after the imports)")
+            print(f"{what:48}{sum(times.values()):10.2f}{cpu:10.2f}{peak:10.2f}   ({steps}; imports {base:.2f} GiB)")
 
 
 def _opened(
     root: Path, buckets: Buckets, state: dict[str, Any] | None
-) -> tuple[dict[str, float], float, float, dict[str, Any]]:
-    base, marks = _peak_gib(), [time.perf_counter()]
+) -> tuple[dict[str, float], float, float, float, dict[str, Any]]:
+    base, marks, used = _peak_gib(), [time.perf_counter()], _cpu_s()
     dataset = ClipDataset(root, "train", prompts=None)
     marks.append(time.perf_counter())
     loader = ClipLoader(dataset, batch=64, buckets=buckets)
@@ -203,7 +210,7 @@ def _opened(
     next(iter(loader))
     marks.append(time.perf_counter())
     steps = dict(zip(("open", "first batch"), np.diff(marks).tolist()))
-    return steps, _peak_gib(), base, loader.state_dict()
+    return steps, _cpu_s() - used, _peak_gib(), base, loader.state_dict()
 
 
 def _peak_gib() -> float:

@@ -68,11 +68,13 @@ def read_index(store: Store, manifest: Manifest, split: str) -> ClipIndex:
         raise ManifestError(f"{name}, the index of split {split!r}, cannot be read: {error}") from error
     # by DLPack, for to_numpy would import pandas
     columns = {field: np.from_dlpack(table[field].combine_chunks()) for field in COLUMNS if field != "key"}
-    numbers = np.array([entry.number for entry in shards])
-    place = np.searchsorted(numbers, columns["shard"]).astype(np.int32)
-    counts = np.bincount(place, minlength=len(shards))
-    if len(counts) > len(shards) or np.any(numbers[place] != columns["shard"]) or np.any(np.diff(place) < 0):
+    numbers = [entry.number for entry in shards]
+    place_of = np.full(max(numbers[-1], int(columns["shard"].max())) + 1, -1, np.int32)
+    place_of[numbers] = np.arange(len(shards))
+    place = place_of[columns["shard"]]
+    if place.min() < 0 or np.any(place[1:] < place[:-1]):
         raise ManifestError(f"{name} does not list the shards of the manifest in their order")
+    counts = np.bincount(place, minlength=len(shards))
     for entry, count in zip(shards, counts):
         if entry.clips != count:
             raise ManifestError(f"shard {entry.path}: {count} clips in the index, {entry.clips} in the manifest")

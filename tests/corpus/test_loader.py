@@ -5,24 +5,29 @@ from __future__ import annotations
 import json
 import multiprocessing
 import pickle
+import shutil
 import subprocess
 import sys
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.utils.data import DataLoader
 
+from corpus.batches import BatchOrder
 from corpus.buckets import Bucket, Buckets
 from corpus.decoders import DECODERS
 from corpus.loader import ClipDataset, ClipLoader
 from corpus.manifest import MANIFEST, ManifestError
 from corpus.shard import ShardError
+from corpus.storage import Store
 from tests.conftest import REPOSITORY
-from tests.corpus.releases import write_release
+from tests.corpus.releases import finish, write_release
 
 SPLITS = {"train": [7, 3, 9, 5, 6], "val": [4]}
 CLIPS = 30
@@ -302,6 +307,32 @@ class TestFaults:
         (root / "media/train.index.parquet").write_bytes(b"PAR1 no")
         with pytest.raises(ManifestError, match=r"train\.index\.parquet, .* cannot be read"):
             ClipDataset(root, "train")
+
+
+def test_a_large_release_opens_by_its_manifest_and_index_alone(tmp_path):
+    """Neither a tar nor a meta part is read before its first clip is, however many there are."""
+    shards, each = 400, 50
+    manifest = write_release(str(tmp_path), {"train": [each]})
+    index = pq.read_table(tmp_path / "media/train.index.parquet")
+    tables, entries = [], []
+    for number in range(shards):
+        keys = [f"clip-{number:04}-{n:03}" for n in range(each)]
+        columns = {"key": pa.array(keys), "shard": pa.array([number] * each, pa.int32())}
+        tables.append(pa.table([columns.get(name, index[name]) for name in index.column_names], index.schema))
+        entries.append(replace(manifest.shards[0], path=f"media/train-{number:06}.tar", part=f"meta/{number}.parquet"))
+        with (tmp_path / entries[-1].path).open("wb") as stream:
+            stream.truncate(entries[-1].bytes)  # a hole
+    pq.write_table(pa.concat_tables(tables), tmp_path / "media/train.index.parquet")
+    totals = replace(manifest.splits["train"], clips=shards * each, shards=shards)
+    finish(Store(tmp_path), replace(manifest, shards=entries, splits={"train": totals}))
+    shutil.rmtree(tmp_path / "meta")
+    clips = ClipDataset(tmp_path, "train")
+    assert len(clips) == shards * each
+    order = BatchOrder(np.zeros(len(clips), int), clips.index.shard, batch=500, seed=0, window=16, epochs=1)
+    drawn = np.concatenate([order[step].samples for step in range(len(order))])
+    assert np.array_equal(np.sort(drawn), np.arange(shards * each))
+    with pytest.raises(ShardError, match=r"shard media/train-000399\.tar .* is damaged"):
+        clips[len(clips) - 1]
 
 
 def test_it_needs_neither_ray_nor_a_model():
