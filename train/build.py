@@ -6,9 +6,12 @@ import torch
 from torch import Tensor, nn
 
 from model.attention import Heads, JointAttention, attention
+from model.init import initialise
 from model.transformer import UniTalking
+from model.weights.load import LoadReport, load_strict, open_weights
 from model.weights.transformer import start_model
 from train.config import OptimizerConfig, Recipe
+from train.lora import add_lora, start_lora
 from train.parallel import World, parallelise
 from train.trained import choose_trained
 
@@ -38,19 +41,30 @@ def build_model(recipe: Recipe, world: World) -> UniTalking:
         model = UniTalking(recipe.model, streams=recipe.streams)
     if recipe.streams_apart:
         take_streams_apart(model)
-    choose_trained(model, recipe.trained)
+    if recipe.lora:
+        add_lora(model, recipe.lora)
+    choose_trained(model, "lora" if recipe.lora else recipe.trained)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     model = parallelise(model, recipe.parallel, world)
     torch.manual_seed(recipe.seed)
-    reports = start_model(
-        model, video=recipe.init.video, audio=recipe.init.audio, dtype=torch.float32, device=world.device
-    )
+    for path, report in _start(model, recipe, world.device).items():
+        if world.first:
+            print(f"from {path}: {report.loaded} tensors, {len(report.missing)} not there", flush=True)
     for name, parameter in model.named_parameters():  # loading makes new parameters
         parameter.requires_grad_(name in trained)
-    if world.first:
-        for path, report in zip((p for p in (recipe.init.video, recipe.init.audio) if p), reports):
-            print(f"from {path}: {report.loaded} tensors loaded, {len(report.missing)} not there", flush=True)
     return model.train()
+
+
+def _start(model: UniTalking, recipe: Recipe, device: torch.device) -> dict[str, LoadReport]:
+    video, audio = recipe.init.video, recipe.init.audio
+    if recipe.lora:
+        fresh = {"*.lora_[ab]": "it is what this run trains"}
+        report = load_strict(model, open_weights(audio), may_miss=fresh, dtype=torch.float32, device=device)
+        initialise(model, device)
+        start_lora(model)
+        return {audio: report}
+    reports = start_model(model, video=video, audio=audio, dtype=torch.float32, device=device)
+    return dict(zip((path for path in (video, audio) if path), reports))
 
 
 def trained_parameters(model: nn.Module) -> dict[str, nn.Parameter]:

@@ -10,6 +10,7 @@ import torch.distributed as dist
 
 from engine.config import ConfigError, load
 from train.config import Recipe
+from train.dryrun import describe
 from train.loop import BrokenRun, Trainer
 from train.parallel import start_world
 
@@ -30,7 +31,10 @@ def main(stage: int, arguments: Sequence[str] | None = None) -> int:
             raise ConfigError(
                 f"{options.config} is a recipe of stage {recipe.stage}: python -m train.stage{recipe.stage}"
             )
-        world = start_world(recipe.parallel)
+        if options.dry_run:
+            print(describe(recipe, options.gpus))
+            return 0
+        world = start_world(recipe.parallel, stall_s=recipe.guard.stall_s)
         done = Trainer(recipe, world, resume=options.resume).run()
     except (ConfigError, ValueError, FileNotFoundError) as error:
         print(f"train: {error}", file=sys.stderr)
@@ -49,4 +53,6 @@ def _parser(stage: int) -> argparse.ArgumentParser:
     parser.add_argument("--config", required=True, help="recipe, configs/train/*.yaml")
     parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="replace a value of the recipe")
     parser.add_argument("--resume", action="store_true", help="go on from the newest checkpoint, if there is one")
+    parser.add_argument("--dry-run", action="store_true", help="print sizes, memory, time and cost, and train nothing")
+    parser.add_argument("--gpus", type=int, default=8, help="for --dry-run")
     return parser

@@ -6,8 +6,6 @@ file says beside it why it has its value.
 
 from __future__ import annotations
 
-import hashlib
-import json
 from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
@@ -16,7 +14,7 @@ from engine.config import Strict
 from model.config import ModelConfig
 from model.tasks import TASKS
 
-SPEED_ONLY = ("out", "parallel", "log", "checkpoint", "validation", "guard")
+SPEED_ONLY = ("out", "parallel", "log", "checkpoint", "validation", "guard", "estimate")
 
 
 class DataConfig(Strict):
@@ -146,9 +144,16 @@ class ValidationConfig(Strict):
     split: str = "val"
     clips: int = Field(64, ge=1)
     quantiles: tuple[float, ...] = Field((0.1, 0.3, 0.5, 0.7, 0.9), description="of u, before the shift")
-    sample: str | None = Field(None, description="a configuration of the sampler: mp4s of the first clips")
-    samples: int = Field(2, ge=1)
-    steps: int = Field(30, ge=1)
+    sample: str | None = Field(None, description="a configuration of the sampler, to write mp4s of `requests`")
+    requests: str | None = Field(None, description="JSONL of the sampler's requests")
+
+    @model_validator(mode="after")
+    def _pair(self) -> ValidationConfig:
+        if (self.sample is None) != (self.requests is None):
+            raise ValueError("sample and requests need each other")
+        if not self.quantiles or not all(0 < q < 1 for q in self.quantiles):
+            raise ValueError("quantiles must lie between 0 and 1")
+        return self
 
 
 class GuardConfig(Strict):
@@ -159,6 +164,17 @@ class GuardConfig(Strict):
     window: int = Field(100, ge=10)
     rollbacks: int = Field(5, ge=0, description="how many, before the run gives up")
     stall_s: float = Field(1800.0, gt=0, description="seconds without progress after which a rank is reported")
+
+
+class EstimateConfig(Strict):
+    """What ``--dry-run`` assumes of data and machines."""
+
+    video: tuple[int, int, int] | None = Field(None, description="latent frames, rows and columns of a clip")
+    audio: int = Field(ge=1, description="latents of a clip")
+    mfu: float = Field(0.4, gt=0, le=1, description="model FLOPs utilisation that is expected")
+    peak_tflops: float = Field(989.0, gt=0, description="of a GPU")
+    memory_gb: float = Field(80.0, gt=0, description="of a GPU")
+    gpu_hour: float | None = Field(None, gt=0, description="price, in whatever currency")
 
 
 class Recipe(Strict):
@@ -192,6 +208,7 @@ class Recipe(Strict):
     log: LogConfig = LogConfig()
     validation: ValidationConfig | None = None
     guard: GuardConfig = GuardConfig()
+    estimate: EstimateConfig | None = None
 
     @field_validator("model", mode="before")
     @classmethod
@@ -216,6 +233,10 @@ class Recipe(Strict):
             raise ValueError("shares: at least one task must have one")
         if (self.stage == 2) != (self.trained == "all"):
             raise ValueError(f"trained: {self.trained} is not for stage {self.stage}; see train/trained.py")
+        if self.lora and (not self.init.audio or self.init.video not in (None, self.init.audio)):
+            raise ValueError("lora: fine-tunes one model; name its export as init.audio alone")
+        if self.lora and self.ema:
+            raise ValueError("lora: has no moving average")
         return self
 
     @property
@@ -239,5 +260,15 @@ class Recipe(Strict):
             del content["data"][name]
         return content
 
-    def fingerprint(self) -> str:
-        return hashlib.sha256(json.dumps(self.decisive(), sort_keys=True).encode()).hexdigest()[:16]
+    def changes(self, other: Recipe) -> list[str]:
+        """Fields that keep a run of this recipe from continuing one of the other's, with both values."""
+        ours, theirs = _flat(self.decisive()), _flat(other.decisive())
+        names = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
+        return [f"{name}: {theirs.get(name)} there, {ours.get(name)} here" for name in names]
+
+
+def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in content.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat

@@ -19,6 +19,7 @@ from model.transformer import UniTalking
 from model.weights.export import ModelCard, export_model
 from train.checkpoint import read_state, step_of, whole_checkpoints
 from train.config import Recipe
+from train.lora import add_lora, merge_lora
 
 
 def export_checkpoint(path: Path, folder: Path, *, raw: bool = False) -> Path:
@@ -45,9 +46,12 @@ def export_checkpoint(path: Path, folder: Path, *, raw: bool = False) -> Path:
 
 
 def load_weights(path: Path, recipe: Recipe, *, raw: bool = False) -> dict[str, Tensor]:
-    """The model's tensors of a checkpoint, float32, by parameter name."""
+    """The model's tensors of a checkpoint, float32, by parameter name; LoRA is merged into what it updates."""
     with torch.device("meta"):
-        shapes = UniTalking(recipe.model, streams=recipe.streams).state_dict()
+        model = UniTalking(recipe.model, streams=recipe.streams)
+    if recipe.lora:
+        add_lora(model, recipe.lora)
+    shapes = model.state_dict()
     averaged = set()
     if not raw:
         stored = dcp.FileSystemReader(path).read_metadata().state_dict_metadata
@@ -58,7 +62,8 @@ def load_weights(path: Path, recipe: Recipe, *, raw: bool = False) -> dict[str, 
     with warnings.catch_warnings():
         warnings.filterwarnings("ignore", "torch.distributed is disabled")
         dcp.load(tensors, checkpoint_id=path, no_dist=True)
-    return {name.partition(".")[2]: value for name, value in tensors.items()}
+    weights = {name.partition(".")[2]: value for name, value in tensors.items()}
+    return merge_lora(weights, recipe.lora) if recipe.lora else weights
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -10,6 +10,7 @@ import math
 import signal
 from collections import Counter
 from collections.abc import Iterator
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -31,6 +32,10 @@ from train.loss import losses, noised
 from train.metrics import STREAMS, Metrics, mean_loss
 from train.parallel import World, sync_gradients
 from train.schedule import learning_rate, task_at
+from train.speed import Speed
+from train.state import generator_states, run_tensors, set_generators
+from train.validate import Validation
+from train.watch import Watchdog
 
 
 class BrokenRun(RuntimeError):
@@ -67,13 +72,23 @@ class Trainer:
         self._guard = SpikeGuard(recipe.guard)
         self.step, self._skipped, self._rollbacks = 0, set[int](), 0
         self._drawn = Counter[str]()
-        self._validation: float | None = None
+        self._validation = Validation(recipe, world) if recipe.validation else None
+        self._score: float | None = None
         self._stop = False
         if start:
             self._restore(start)
-        self._metrics = Metrics(
-            self._out, recipe.log, recipe.content(), first=world.first, steps=recipe.steps, resumed_at=self.step
+        else:
+            self._save()  # a broken step needs something to go back to
+        total = sum(p.numel() for p in self.model.parameters())
+        speed = Speed(
+            recipe.model,
+            recipe.parallel,
+            trained=sum(p.numel() for p in self._parameters.values()) / total,
+            device=world.device,
+            ranks=world.size,
+            peak_tflops=recipe.log.peak_tflops,
         )
+        self._metrics = Metrics(self._out, recipe, speed, first=world.first, resumed_at=self.step)
 
     def run(self) -> bool:
         """Train to the last step, or until SIGTERM; either way the last step is in a checkpoint.
@@ -88,13 +103,14 @@ class Trainer:
         """
         before = signal.signal(signal.SIGTERM, self._on_signal)
         try:
-            batches = iter(self.loader)
-            while self.step < self.recipe.steps and not self._stop:
-                if not self._train_step(batches):
-                    batches = self._roll_back()
-            with self._metrics.clock.phase("checkpoint"):
-                self._save()
-                self._checkpoints.wait()
+            with self._watchdog():
+                batches = iter(self.loader)
+                while self.step < self.recipe.steps and not self._stop:
+                    if not self._train_step(batches):
+                        batches = self._roll_back()
+                with self._metrics.clock.phase("checkpoint"):
+                    self._save()
+                    self._checkpoints.wait()
         finally:
             signal.signal(signal.SIGTERM, before)
             self._metrics.close()
@@ -125,10 +141,13 @@ class Trainer:
             values = {"lr": rate, "norm": norm} | {f"norm/{stream}": n for stream, n in norms.items()}
             for part_losses, sigmas in parts:
                 self._metrics.table.add(task, part_losses, sigmas)
+            self._metrics.speed.add(task, batch, recipe.batch)
         self.step += 1
         if step not in self._skipped:
             self._stop = stop
             self._metrics.step(self.step, task, loss, values)
+        if self._validation and self.step % recipe.validation.every == 0:
+            self._validate()
         with clock.phase("checkpoint"):
             self._checkpoints.poll()
             if self.step % recipe.checkpoint.every == 0:
@@ -187,27 +206,29 @@ class Trainer:
         if self.ema:
             self.ema.update(self.step)
 
+    def _validate(self) -> None:
+        with self._metrics.clock.phase("validation"), self.ema.swapped() if self.ema else nullcontext():
+            self._score, found = self._validation.measure(self.model)
+            self._validation.sample(self.model, self._out / "samples" / f"step-{self.step:08d}")
+        self._metrics.write(self.step, {"val/loss": self._score, **found})
+        if self.world.first:
+            print(f"step {self.step}: validation loss {self._score:.4f}", flush=True)
+
     def _save(self) -> None:
         state = {
             "recipe": self.recipe.content(),
-            "fingerprint": self.recipe.fingerprint(),
             "loader": self.loader.state_dict(),
             "drawn": dict(self._drawn),
             "skipped": sorted(self._skipped),
             "norms": self._guard.state(),
             "world": self.world.size,
-            "validation": self._validation,
+            "validation": self._score,
         }
-        self._checkpoints.save(self.step, self._tensors(), state)
+        tensors = self._tensors() | generator_states(self.world.rank, self.world.device)
+        self._checkpoints.save(self.step, tensors, state)
 
     def _tensors(self) -> dict[str, Tensor]:
-        """All tensors of the run, by their names in a checkpoint."""
-        tensors = {f"model.{name}": value.detach() for name, value in self.model.named_parameters()}
-        for name, parameter in self._parameters.items():
-            tensors |= {f"optimizer.{name}.{key}": x for key, x in self._optimizer.state[parameter].items()}
-        if self.ema:
-            tensors |= {f"ema.{name}": average for name, average in self.ema.average.items()}
-        return tensors | {f"rng.{self.world.rank}": torch.get_rng_state()}
+        return run_tensors(self.model, self._parameters, self._optimizer, self.ema)
 
     def _restore(self, path: Path) -> None:
         """
@@ -215,19 +236,13 @@ class Trainer:
             ConfigError: the checkpoint is of another recipe.
         """
         state = read_state(path)
-        stored = Recipe.model_validate(state["recipe"])
-        if state["fingerprint"] != self.recipe.fingerprint():
-            ours, theirs = _flat(self.recipe.decisive()), _flat(stored.decisive())
-            changed = [f"{k}: {theirs.get(k)} there, {v} here" for k, v in ours.items() if theirs.get(k) != v]
-            raise ConfigError(f"{path} is of another recipe; start a new run for\n  " + "\n  ".join(changed))
-        tensors = self._tensors()
-        if state["world"] != self.world.size:
-            del tensors[f"rng.{self.world.rank}"]
-        self._checkpoints.load(path, tensors)
-        if f"rng.{self.world.rank}" in tensors:
-            torch.set_rng_state(tensors[f"rng.{self.world.rank}"])
+        if changes := self.recipe.changes(Recipe.model_validate(state["recipe"])):
+            raise ConfigError(f"{path} is of another recipe; start a new run for\n  " + "\n  ".join(changes))
+        generators = generator_states(self.world.rank, self.world.device) if state["world"] == self.world.size else {}
+        self._checkpoints.load(path, self._tensors() | generators)
+        set_generators(generators)
         self.loader.load_state_dict(state["loader"])
-        self.step, self._validation = state["step"], state["validation"]
+        self.step, self._score = state["step"], state["validation"]
         self._skipped |= set(state["skipped"])
         self._drawn = Counter(state["drawn"])
         self._guard.restore(state["norms"])
@@ -242,11 +257,19 @@ class Trainer:
         self._skipped.add(self.step)
         self._checkpoints.wait()
         dist.barrier()
-        path = self._checkpoints.latest()
-        if path is None:
-            raise BrokenRun(f"step {self.step + 1} is broken, and there is no checkpoint to go back to")
-        self._restore(path)
+        self._restore(self._checkpoints.latest())
+        self._metrics.rewind(self.step)
         return iter(self.loader)
+
+    def _watchdog(self) -> Watchdog:
+        clock, world = self._metrics.clock, self.world
+        return Watchdog(
+            lambda: (self.step + 1, *clock.now()),
+            rank=world.rank,
+            size=world.size,
+            stall_s=self.recipe.guard.stall_s,
+            store=world.store,
+        )
 
     def _check_batch(self) -> int:
         """Samples of a step that this rank computes."""
@@ -267,10 +290,3 @@ def _stream(name: str) -> Stream:
 
 def _local(x: Tensor | nn.Parameter) -> Tensor:
     return x.to_local() if hasattr(x, "to_local") else x
-
-
-def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in content.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat

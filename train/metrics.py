@@ -17,7 +17,8 @@ from torch import Tensor
 
 from model.config import Stream
 from model.tasks import TASKS, Task
-from train.config import LogConfig
+from train.config import Recipe
+from train.speed import Speed
 
 STREAMS: tuple[Stream, ...] = ("video", "audio")
 TASK_NAMES = tuple(TASKS)
@@ -29,14 +30,23 @@ class Clock:
     def __init__(self) -> None:
         self._seconds: dict[str, float] = defaultdict(float)
         self._begin = time.perf_counter()
+        self._now = "start", self._begin
 
     @contextmanager
     def phase(self, name: str) -> Iterator[None]:
         begin = time.perf_counter()
+        self._now = name, begin
         try:
             yield
         finally:
-            self._seconds[name] += time.perf_counter() - begin
+            end = time.perf_counter()
+            self._seconds[name] += end - begin
+            self._now = "between phases", end
+
+    def now(self) -> tuple[str, float]:
+        """The phase that is under way, and since how many seconds."""
+        name, begin = self._now
+        return name, time.perf_counter() - begin
 
     def take(self) -> dict[str, float]:
         """Seconds of each phase, and of everything as ``total``."""
@@ -85,32 +95,44 @@ class Metrics:
 
     Args:
         folder: for ``metrics.jsonl`` and ``tensorboard/``.
-        content: the recipe, for wandb.
+        first: whether this is rank 0.
+        resumed_at: steps that were done before.
     """
 
-    def __init__(
-        self, folder: Path, config: LogConfig, content: Mapping[str, Any], *, first: bool, steps: int, resumed_at: int
-    ) -> None:
-        self.clock, self.table = Clock(), LossTable(config.sigma_bins)
-        self._config, self._first, self._steps = config, first, steps
+    def __init__(self, folder: Path, recipe: Recipe, speed: Speed, *, first: bool, resumed_at: int) -> None:
+        self.clock, self.table, self.speed = Clock(), LossTable(recipe.log.sigma_bins), speed
+        self._every, self._steps, self._first = recipe.log.every, recipe.steps, first
+        self._path = folder / "metrics.jsonl"
         self._losses: list[float] = []
         self._lines = self._board = self._wandb = None
-        if not first:
-            return
-        self._lines = _from_step(folder / "metrics.jsonl", resumed_at).open("a", encoding="utf-8")
-        if config.tensorboard:
+        self.rewind(resumed_at)
+        if first and recipe.log.tensorboard:
             from torch.utils.tensorboard import SummaryWriter  # takes a second to import
 
             self._board = SummaryWriter(str(folder / "tensorboard"), purge_step=resumed_at or None)
-        if config.wandb:
+        if first and recipe.log.wandb:
             import wandb  # optional
 
-            self._wandb = wandb.init(project=config.wandb, dir=str(folder), config=dict(content), resume="allow")
+            self._wandb = wandb.init(project=recipe.log.wandb, dir=str(folder), config=recipe.content(), resume="allow")
+
+    def rewind(self, step: int) -> None:
+        """Forget what was written of steps after ``step``: they will be made again."""
+        self._losses.clear()
+        self.table.take()
+        if not self._first:
+            return
+        if self._lines:
+            self._lines.close()
+        if self._path.exists():
+            lines = self._path.read_text("utf-8").splitlines(keepends=True)
+            kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
+            self._path.write_text("".join(kept), "utf-8")
+        self._lines = self._path.open("a", encoding="utf-8")
 
     def step(self, step: int, task: Task, loss: float, values: Mapping[str, float]) -> None:
         """After every optimizer step, on every rank: ``step`` counts from 1, ``values`` are reported as they are."""
         self._losses.append(loss)
-        if step % self._config.every and step != self._steps:
+        if step % self._every and step != self._steps:
             return
         seconds, table = self.clock.take(), self.table.take()
         count = len(self._losses)
@@ -118,15 +140,17 @@ class Metrics:
         self._losses.clear()
         if not self._first:
             return
-        shares = {f"time/{name}": value / count for name, value in seconds.items()}
+        times = {f"time/{name}": value / count for name, value in seconds.items()}
+        speed = self.speed.take(seconds["total"])
         streams = "  ".join(f"{name[5:]} {value:.4f}" for name, value in table.items() if name.count("/") == 2)
         waiting = seconds.get("data", 0.0) / seconds["total"]
+        used = f", {speed['speed/mfu']:.1%} MFU" if "speed/mfu" in speed else ""
         print(
             f"step {step}/{self._steps}  loss {mean:.4f}  {streams}  norm {values['norm']:.3g}  lr {values['lr']:.3g}  "
-            f"{1000 * shares['time/total']:.0f} ms a step, {waiting:.1%} for data",
+            f"{1000 * times['time/total']:.0f} ms a step, {waiting:.1%} for data{used}",
             flush=True,
         )
-        self.write(step, {"loss": mean, "task": task.name, **values, **table, **shares})
+        self.write(step, {"loss": mean, "task": task.name, **values, **table, **times, **speed})
 
     def write(self, step: int, values: Mapping[str, Any]) -> None:
         """One record of everything, on rank 0."""
@@ -152,12 +176,3 @@ class Metrics:
 def mean_loss(losses: Sequence[Tensor]) -> Tensor:
     """The optimizer's loss of per-sample losses: averaged within each modality, then summed."""
     return sum(loss.mean() for loss in losses)
-
-
-def _from_step(path: Path, step: int) -> Path:
-    """The file of lines without those of steps after ``step``, which will be made again."""
-    if path.exists():
-        lines = path.read_text("utf-8").splitlines(keepends=True)
-        kept = [line for line in lines if line.endswith("\n") and json.loads(line)["step"] <= step]
-        path.write_text("".join(kept), "utf-8")
-    return path

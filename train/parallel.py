@@ -8,6 +8,7 @@ from __future__ import annotations
 import os
 import warnings
 from dataclasses import dataclass
+from datetime import timedelta
 from functools import partial
 
 import torch
@@ -20,6 +21,7 @@ from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selectiv
 from engine.config import ConfigError
 from model.transformer import UniTalking
 from train.config import ParallelConfig
+from train.sequence import use_sequence_parallel
 
 ATTENTION = tuple(
     getattr(torch.ops.aten, name).default
@@ -40,6 +42,8 @@ class World:
         mesh: (replicate, shard) over all ranks; parameters are sharded along the second.
         data_rank, data_size: which part of every batch this rank reads, of how many; ranks of one sequence group read
             the same.
+        sequence_group: the ranks that share this one's samples, None if it has its own.
+        store: where all ranks met, None for one that is alone.
     """
 
     rank: int
@@ -48,6 +52,8 @@ class World:
     mesh: DeviceMesh
     data_rank: int
     data_size: int
+    sequence_group: dist.ProcessGroup | None
+    store: dist.Store | None
 
     @property
     def replicate(self) -> int:
@@ -58,8 +64,11 @@ class World:
         return self.rank == 0
 
 
-def start_world(config: ParallelConfig) -> World:
+def start_world(config: ParallelConfig, *, stall_s: float) -> World:
     """Join the processes that ``torchrun`` started, or be alone.
+
+    Args:
+        stall_s: after which :mod:`train.watch` reports a rank; collectives give up later than that.
 
     Raises:
         ConfigError: a device that is not there, or groups that do not divide the number of processes.
@@ -77,7 +86,7 @@ def start_world(config: ParallelConfig) -> World:
     if not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         if "RANK" in os.environ:
-            dist.init_process_group(backend)
+            dist.init_process_group(backend, timeout=timedelta(seconds=2 * stall_s))
         else:
             dist.init_process_group(backend, store=dist.HashStore(), rank=0, world_size=1)
     size, rank = dist.get_world_size(), dist.get_rank()
@@ -88,13 +97,24 @@ def start_world(config: ParallelConfig) -> World:
     mesh = init_device_mesh(
         device.type, (config.replicate, size // config.replicate), mesh_dim_names=("replicate", "shard")
     )
-    return World(rank, size, device, mesh, rank // config.sequence, size // config.sequence)
+    group = store = None
+    if size > 1:  # a connection of its own: the group's is busy while a collective forms
+        store = dist.TCPStore(os.environ["MASTER_ADDR"], int(os.environ["MASTER_PORT"]), wait_for_workers=False)
+    if config.sequence > 1:
+        grid = init_device_mesh(
+            device.type, (size // config.sequence, config.sequence), mesh_dim_names=("data", "sequence")
+        )
+        group = grid["sequence"].get_group()
+    return World(rank, size, device, mesh, rank // config.sequence, size // config.sequence, group, store)
 
 
 def parallelise(model: UniTalking, config: ParallelConfig, world: World) -> UniTalking:
     """Recompute, compile and shard the blocks as asked; parameters may be on the meta device still.
 
     A world of one in float32 is left unsharded: there is nothing to gather or to convert.
+
+    Raises:
+        ValueError: a size of sequence groups that does not divide the heads.
     """
     for block in model.blocks:
         if config.checkpointing != "none":
@@ -102,6 +122,8 @@ def parallelise(model: UniTalking, config: ParallelConfig, world: World) -> UniT
             block.forward = partial(checkpoint, block.forward, use_reentrant=False, **contexts)
         if config.compile:
             block.forward = torch.compile(block.forward)
+    if world.sequence_group:
+        use_sequence_parallel(model, world.sequence_group)
     if world.size == 1 and config.dtype == "float32":
         return model
     # blocks end in a flatten, and nothing writes into their outputs

@@ -8,6 +8,7 @@ from torch import nn
 
 PRESETS: dict[str, tuple[str, ...]] = {
     "all": ("*",),
+    "lora": ("*.lora_[ab]",),
     # stage 1, everything in the audio half: what a start without Wan's embeddings needs
     "audio_all": ("*",),
     # stage 1, the paper's list: input projection, projections of both attentions (with the reference's keys, values

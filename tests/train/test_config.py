@@ -1,0 +1,68 @@
+"""Recipes are strict, and a resumed run is the run it continues."""
+
+from __future__ import annotations
+
+import pytest
+import yaml
+from pydantic import ValidationError
+
+from engine.config import ConfigError, load
+from model.config import ModelConfig
+from tests.conftest import REPOSITORY
+from tests.train.worlds import recipe
+from train.config import Recipe
+
+RECIPES = sorted((REPOSITORY / "configs" / "train").glob("*.yaml"))
+
+
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+def test_the_recipes_of_the_repository_are_valid(path):
+    read = load(path, Recipe)
+    assert Recipe.model_validate(read.content()) == read
+    assert abs(sum(read.tasks.values()) - 1) < 1e-12
+
+
+def test_the_papers_recipes_say_what_the_paper_says():
+    for stage, batch in ((1, 256), (2, 64)):
+        read = load(REPOSITORY / f"configs/train/stage{stage}.yaml", Recipe)
+        assert (read.stage, read.batch, read.steps) == (stage, batch, 100_000)
+        assert (read.optimizer.lr, read.optimizer.betas) == (1e-5, (0.9, 0.999))
+        assert read.model == ModelConfig.preset("paper")
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "word"),
+    [
+        ("sigma_shift", 5, "sigma_shift"),
+        ("noise.shfit", 5, "shfit"),
+        ("shares.t2va", 1, "t2va"),
+        ("shares.tts", -1, "negative"),
+        ("drop.text", 0.95, "exclusive"),
+        ("trained", "paper", "stage 2"),
+        ("model.heads", 7, "heads"),
+        ("data.texts.tr2va", {"detailed": 1}, "tr2va"),
+        ("validation.sample", "a.yaml", "need each other"),
+        ("lora.rank", 4, "init.audio"),
+    ],
+)
+def test_a_mistake_is_named(tmp_path, key, value, word):
+    content = recipe("release", "out").content()
+    path = tmp_path / "recipe.yaml"
+    path.write_text(yaml.safe_dump(content))
+    load(path, Recipe)
+    with pytest.raises(ConfigError, match=word):
+        load(path, Recipe, [f"{key}={yaml.safe_dump(value, default_flow_style=True).removesuffix('...').strip()}"])
+
+
+def test_stage_1_has_no_video():
+    with pytest.raises(ValidationError, match="audio half alone"):
+        recipe("release", "out", stage=1, shares={"t2av": 1})
+
+
+def test_what_decides_the_losses_must_not_change_and_the_rest_may():
+    one = recipe("release", "out")
+    faster = {"parallel": {"device": "cpu", "micro_batch": 2}, "log": {"every": 7}, "checkpoint": {"every": 3}}
+    moved = recipe("release", "elsewhere", **faster)
+    assert one.changes(moved) == []
+    other = recipe("release", "out", noise={"shift": 3}, seed=4)
+    assert one.changes(other) == ["seed: 4 there, 3 here", "noise.shift: 3.0 there, 5.0 here"]

@@ -1,0 +1,237 @@
+"""Whole runs in one process: they resume to the bit, and what goes wrong is survived or said."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from engine.config import ConfigError
+from model.weights.transformer import load_model
+from tests.conftest import REPOSITORY
+from tests.train.worlds import recipe, write_world
+from train import cli, loop
+from train.checkpoint import whole_checkpoints
+from train.export import export_checkpoint
+from train.loop import BrokenRun, Trainer
+from train.parallel import start_world
+
+
+@pytest.fixture(scope="module")
+def release(tmp_path_factory):
+    return write_world(str(tmp_path_factory.mktemp("world")))
+
+
+@pytest.fixture(scope="module")
+def world(release):
+    torch.set_num_threads(1)
+    return start_world(recipe(release, "").parallel, stall_s=100)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(release, world, tmp_path_factory):
+    out = tmp_path_factory.mktemp("undisturbed")
+    assert Trainer(recipe(release, out), world).run()
+    return out
+
+
+def records(out: Path) -> list[dict]:
+    return [json.loads(line) for line in (out / "metrics.jsonl").read_text().splitlines()]
+
+
+def losses(out: Path) -> list[float]:
+    return [record["loss"] for record in records(out) if "loss" in record]
+
+
+def steps(out: Path) -> list[int]:
+    return [int(path.name[5:]) for path in whole_checkpoints(out / "checkpoints")]
+
+
+def test_a_run_learns_logs_and_exports(undisturbed):
+    found = records(undisturbed)
+    assert [record["step"] for record in found] == list(range(1, 9))
+    assert {"norm/video", "norm/audio", "speed/tokens_s", "time/data", "memory/gb"} <= found[0].keys()
+    assert any(name.startswith("loss/t2av/video/0.") for record in found for name in record)
+    assert steps(undisturbed) == [0, 4, 8]
+    assert load_model(undisturbed / "export").streams == ("video", "audio")
+
+
+def test_a_run_resumes_to_the_bit(undisturbed, release, world, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(undisturbed, out)
+    shutil.rmtree(out / "checkpoints/step-00000008")
+    shutil.rmtree(out / "export")
+    assert Trainer(recipe(release, out), world, resume=True).run()
+    assert losses(out) == losses(undisturbed)
+    for name, tensor in load_model(out / "export").state_dict().items():
+        assert torch.equal(tensor, load_model(undisturbed / "export").state_dict()[name]), name
+
+
+def test_neither_workers_nor_micro_batches_change_the_run(undisturbed, release, world, tmp_path):
+    data = {"release": release, "latents": "tiny", "workers": 1, "in_memory": True}
+    parallel = {"device": "cpu", "micro_batch": 1, "checkpointing": "selective"}
+    Trainer(recipe(release, tmp_path, data=data, parallel=parallel), world).run()
+    assert losses(tmp_path) == pytest.approx(losses(undisturbed), rel=1e-5)
+
+
+def test_a_folder_with_checkpoints_is_not_trained_over_by_mistake(undisturbed, release, world):
+    with pytest.raises(ConfigError, match="--resume"):
+        Trainer(recipe(release, undisturbed), world)
+    with pytest.raises(ConfigError, match=r"noise.shift: 5.0 there, 2.0 here"):
+        Trainer(recipe(release, undisturbed, noise={"shift": 2}), world, resume=True)
+
+
+def test_stage_2_starts_from_stage_1(release, world, tmp_path):
+    one = recipe(release, tmp_path / "one", stage=1, steps=3)
+    Trainer(one, world).run()
+    two = Trainer(
+        recipe(release, tmp_path / "two", init={"audio": str(tmp_path / "one/export")}, shares={"t2av": 1, "tts": 1}),
+        world,
+    )
+    started, spoken = two.model.state_dict(), load_model(tmp_path / "one/export").state_dict()
+    assert all(torch.equal(started[name], tensor) for name, tensor in spoken.items())
+    assert two.run()
+
+
+def test_a_broken_step_is_left_out(undisturbed, release, world, tmp_path, monkeypatch):
+    trainer = Trainer(recipe(release, tmp_path), world)
+    real = loop.losses
+
+    def sometimes_nan(model, given):
+        found = real(model, given)
+        return {name: loss * float("nan") for name, loss in found.items()} if trainer.step == 5 else found
+
+    monkeypatch.setattr(loop, "losses", sometimes_nan)
+    assert trainer.run()
+    found = [record["step"] for record in records(tmp_path)]
+    assert found == [1, 2, 3, 4, 5, 7, 8]
+    assert losses(tmp_path)[:5] == losses(undisturbed)[:5]
+    assert all(torch.isfinite(p).all() for p in trainer.model.parameters())
+
+
+def test_a_run_that_breaks_again_and_again_ends(release, world, tmp_path, monkeypatch):
+    trainer = Trainer(recipe(release, tmp_path, guard={"rollbacks": 2}), world)
+    real = loop.losses
+    monkeypatch.setattr(loop, "losses", lambda *a: {name: x * float("nan") for name, x in real(*a).items()})
+    with pytest.raises(BrokenRun, match="after 2 rollbacks"):
+        trainer.run()
+
+
+def test_old_checkpoints_go_and_the_best_stays(release, world, tmp_path):
+    every = {"every": 2, "keep_last": 1, "keep_best": 1}
+    kept = recipe(release, tmp_path, checkpoint=every, validation={"every": 2, "clips": 4, "quantiles": [0.5]})
+    Trainer(kept, world).run()
+    scores = {record["step"]: record["val/loss"] for record in records(tmp_path) if "val/loss" in record}
+    assert set(scores) == {2, 4, 6, 8}
+    assert set(steps(tmp_path)) == {8, min(scores, key=scores.get)}
+
+
+def test_validation_changes_nothing(undisturbed, release, world, tmp_path):
+    Trainer(recipe(release, tmp_path, validation={"every": 1, "clips": 3, "quantiles": [0.2, 0.8]}), world).run()
+    assert losses(tmp_path) == losses(undisturbed)
+
+
+def test_an_export_of_the_raw_weights_is_not_the_average(undisturbed, tmp_path):
+    path = undisturbed / "checkpoints/step-00000008"
+    raw = load_model(export_checkpoint(path, tmp_path / "raw", raw=True)).state_dict()
+    average = load_model(undisturbed / "export").state_dict()
+    assert not torch.equal(raw["audio.head.head.weight"], average["audio.head.head.weight"])
+
+
+def test_lora_trains_its_updates_alone_and_is_merged(undisturbed, release, world, tmp_path):
+    base = load_model(undisturbed / "export").state_dict()
+    config = recipe(release, tmp_path, ema=None, lora={"rank": 2}, init={"audio": str(undisturbed / "export")}, steps=4)
+    trainer = Trainer(config, world)
+    trained = [name for name, p in trainer.model.named_parameters() if p.requires_grad]
+    assert trained and all(".lora_" in name for name in trained)
+    assert trainer.run()
+    merged = load_model(tmp_path / "export").state_dict()
+    changed = {name for name in base if not torch.equal(base[name], merged[name])}
+    assert changed == {name.replace(".lora_b", ".weight") for name in trained if name.endswith(".lora_b")}
+
+
+def test_a_cut_checkpoint_is_not_resumed(undisturbed, release, world, tmp_path):
+    out = tmp_path / "run"
+    shutil.copytree(undisturbed, out)
+    (shard,) = (out / "checkpoints/step-00000008").glob("*.distcp")
+    shard.write_bytes(shard.read_bytes()[:-100])
+    with pytest.warns(UserWarning, match="not whole"):
+        assert Trainer(recipe(release, out), world, resume=True).step == 4
+
+
+def run_cli(config: Path, *arguments: str, prelude: str = "") -> subprocess.Popen:
+    code = f"import sys, torch; torch.set_num_threads(1)\n{prelude}\nfrom train import cli\nsys.exit(cli.main(2, sys.argv[1:]))"
+    return subprocess.Popen(
+        [sys.executable, "-W", "ignore", "-c", code, "--config", str(config), *arguments],
+        cwd=REPOSITORY,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+    )
+
+
+def write_recipe(path: Path, content) -> Path:
+    path.write_text(yaml.safe_dump(content.content()))
+    return path
+
+
+def wait_for(condition, seconds: float = 120) -> None:
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+def test_a_killed_writer_leaves_nothing_that_is_resumed(undisturbed, release, world, tmp_path):
+    """Killed with -9 while the checkpoint of step 8 is being written: step 4 is resumed, and ends as if nothing was."""
+    out = tmp_path / "run"
+    stalling = (
+        "import time\nfrom torch.distributed.checkpoint import FileSystemWriter as W\nwrite = W.write_data\n"
+        "def slow(self, plan, planner):\n"
+        "    if '00000008' in str(self.path): (self.path / 'half').write_text('x'); time.sleep(600)\n"
+        "    return write(self, plan, planner)\nW.write_data = slow"
+    )
+    process = run_cli(write_recipe(tmp_path / "r.yaml", recipe(release, out)), prelude=stalling)
+    wait_for((out / "checkpoints/.writing-step-00000008/half").exists)
+    process.kill()
+    process.communicate()
+    assert steps(out) == [0, 4]
+    assert Trainer(recipe(release, out), world, resume=True).run()
+    assert losses(out) == losses(undisturbed)
+    assert not list((out / "checkpoints").glob(".writing*"))
+
+
+def test_sigterm_saves_and_exits(undisturbed, release, world, tmp_path):
+    out = tmp_path / "run"
+    long = recipe(release, out, steps=100_000, checkpoint={"every": 50_000})
+    process = run_cli(write_recipe(tmp_path / "r.yaml", long))
+    wait_for(lambda: (out / "metrics.jsonl").exists() and len(losses(out)) > 2)
+    process.send_signal(signal.SIGTERM)
+    said, _ = process.communicate(timeout=60)
+    assert process.returncode == cli.STOPPED and "Traceback" not in said
+    assert steps(out)[-1] == records(out)[-1]["step"] > 2
+    assert losses(out)[:8] == losses(undisturbed)[: len(losses(out))]
+
+
+def test_the_command_line_tells_mistakes(release, tmp_path, capsys):
+    path = write_recipe(tmp_path / "r.yaml", recipe(release, tmp_path / "out"))
+    for arguments, words in (
+        (["--set", "nonsense=1"], "nonsense"),
+        (["--set", "data.latents=other"], "latents/other"),
+        (["--set", "batch=5", "--set", "parallel.micro_batch=2"], "micro_batch"),
+        (["--set", "model.audio_channels=7"], "7"),
+    ):
+        assert cli.main(2, ["--config", str(path), *arguments]) == 2
+        assert words in capsys.readouterr().err
+    assert cli.main(1, ["--config", str(path)]) == 2
+    assert "train.stage2" in capsys.readouterr().err

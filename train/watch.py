@@ -1,0 +1,94 @@
+"""Reports a rank that makes no progress, and which ranks hold the others up, then ends the process.
+
+A collective waits for the slowest rank without saying which that is. Every rank publishes what it does in the store
+that the ranks met through; one that is stuck reads what all the others do.
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import json
+import os
+import sys
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import torch.distributed as dist
+
+STUCK = 70  # exit code
+
+
+class Watchdog:
+    """A thread beside the training loop.
+
+    Args:
+        activity: gives (step, phase, seconds since the phase began) of this rank.
+        stall_s: seconds after which a phase is stuck.
+        store: of all ranks; None where there is only one.
+    """
+
+    def __init__(
+        self,
+        activity: Callable[[], tuple[int, str, float]],
+        *,
+        rank: int,
+        size: int,
+        stall_s: float,
+        store: dist.Store | None = None,
+    ) -> None:
+        self._activity, self._rank, self._size = activity, rank, size
+        self._stall_s, self._interval = stall_s, min(stall_s / 4, 15.0)
+        self._store = dist.PrefixStore("watch", store) if store and size > 1 else None
+        self._done = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+
+    def __enter__(self) -> Watchdog:
+        self._thread.start()
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._done.set()
+        self._thread.join()
+
+    def _watch(self) -> None:
+        while not self._done.wait(self._interval):
+            step, phase, seconds = self._activity()
+            if self._store:
+                beat = {"step": step, "phase": phase, "seconds": round(seconds, 1), "at": time.time()}
+                self._store.set(str(self._rank), json.dumps(beat))
+            if seconds > self._stall_s:
+                print(f"rank {self._rank}: stuck for {seconds:.0f} s in step {step}, {phase}", file=sys.stderr)
+                if self._store:
+                    print(self._report(), file=sys.stderr)
+                faulthandler.dump_traceback()
+                sys.stderr.flush()
+                os._exit(STUCK)
+
+    def _report(self) -> str:
+        beats: dict[int, dict[str, Any]] = {}
+        for rank in range(self._size):
+            if self._store.check([str(rank)]):
+                beats[rank] = json.loads(self._store.get(str(rank)))
+        return blame(beats, self._size, now=time.time(), silent_after_s=4 * self._interval)
+
+
+def blame(beats: dict[int, dict[str, Any]], size: int, *, now: float, silent_after_s: float) -> str:
+    """Who holds the others up: ranks that went silent, and ranks at the earliest step and phase.
+
+    Args:
+        beats: the last sign of each rank that gave any.
+    """
+    silent = [rank for rank in range(size) if rank not in beats or now - beats[rank]["at"] > silent_after_s]
+    lines = [f"ranks that are silent (dead or frozen): {', '.join(map(str, silent))}"] if silent else []
+    for rank in silent:
+        if rank in beats:
+            beat = beats[rank]
+            lines.append(f"  rank {rank} was in step {beat['step']}, {beat['phase']}, {now - beat['at']:.0f} s ago")
+    alive = {rank: beat for rank, beat in beats.items() if rank not in silent}
+    for place in sorted({(beat["step"], beat["phase"]) for beat in alive.values()}):
+        there = [rank for rank, beat in alive.items() if (beat["step"], beat["phase"]) == place]
+        longest = max(alive[rank]["seconds"] for rank in there)
+        lines.append(f"in step {place[0]}, {place[1]}, for up to {longest:.0f} s: ranks {', '.join(map(str, there))}")
+    return "\n".join(lines)
