@@ -22,6 +22,8 @@ from model.tasks import TASKS
 from model.transformer import UniTalking
 
 BAR = 0.03
+# Other processes on the machine must not count; a GPU works beside the process, so there it is the wall's time.
+CLOCK = time.perf_counter if torch.cuda.is_available() else time.process_time
 BOTH = Guidance(video=Scales(text=4, reference=4), audio=Scales(text=3, reference=3))
 RUNS = (("t2av", BOTH), ("ti2av", BOTH), ("tr2av", BOTH), ("tts", BOTH), ("tv2a", BOTH), ("t2av", Guidance()))
 
@@ -37,10 +39,10 @@ class Timed:
         if not self._cached:
             inputs["cache"] = None
         _wait()
-        began = time.perf_counter()
+        began = CLOCK()
         velocity = self._model(**inputs)
         _wait()
-        self.seconds += time.perf_counter() - began
+        self.seconds += CLOCK() - began
         self.calls += 1
         return velocity
 
@@ -48,9 +50,11 @@ class Timed:
 def main() -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.sampler", description=__doc__.split("\n\n")[0])
     parser.add_argument("--preset", default="tiny")
-    parser.add_argument("--video", type=int, nargs=3, default=(13, 8, 8), metavar=("F", "H", "W"), help="latent shape")
-    parser.add_argument("--audio", type=int, default=88, metavar="L", help="latents")
-    parser.add_argument("--steps", type=int, default=20)
+    parser.add_argument(
+        "--video", type=int, nargs=3, default=(31, 16, 16), metavar=("F", "H", "W"), help="latent shape"
+    )
+    parser.add_argument("--audio", type=int, default=218, metavar="L", help="latents")
+    parser.add_argument("--steps", type=int, default=8)
     parser.add_argument("--threads", type=int, default=1)
     parser.add_argument("--device", default="cpu")
     options = parser.parse_args()
@@ -99,10 +103,10 @@ def measure(timed: Timed, name: str, guidance: Guidance, options: SimpleNamespac
     sample_latents(timed, task, noise, given, steps=2, guidance=guidance)
     timed.seconds, timed.calls = 0.0, 0
     _wait()
-    began = time.perf_counter()
+    began = CLOCK()
     sample_latents(timed, task, noise, given, steps=options.steps, guidance=guidance)
     _wait()
-    return time.perf_counter() - began, timed
+    return CLOCK() - began, timed
 
 
 def _wait() -> None:

@@ -105,13 +105,11 @@ def sample_latents(
     needed = passes(guidance, conditions)
     if guidance.skip_layers and len(needed) == 1:
         raise ValueError("guidance.skip_layers needs a scale other than 1: there is no weaker pass to skip layers in")
-    groups = [
-        _Group(model, task, group, given, skip)
-        for group, skip in _grouped(needed, guidance, _tokens(model, audio, video))
-    ]
+    grouped = _grouped(needed, guidance, _tokens(model, audio, video))
+    groups = [_Group(model, task, group, noise, given, skip) for group, skip in grouped]
     video_weights, audio_weights = [p.video for p in needed], [p.audio for p in needed]
     for step, (sigma, timestep) in enumerate(zip(sigmas[:-1].tolist(), timesteps.tolist(), strict=True)):
-        velocities = [pair for group in groups for pair in group(video, audio, noise.video, sigma, timestep)]
+        velocities = [pair for group in groups for pair in group(video, audio, sigma, timestep)]
         audio = audio_solver.step(audio, combine([a for _, a in velocities], audio_weights))
         if generates_video:
             video = video_solver.step(video, combine([v for v, _ in velocities], video_weights))
@@ -124,43 +122,48 @@ def sample_latents(
 class _Group:
     """Passes that go through the network as one batch, pass after pass; what does not change is prepared once."""
 
-    def __init__(self, model: UniTalking, task: Task, group: Sequence[Pass], given: Given, skip: Sequence[int]) -> None:
-        self._model, self._task, self._given, self._passes = model, task, given, group
+    def __init__(
+        self,
+        model: UniTalking,
+        task: Task,
+        group: Sequence[Pass],
+        noise: Latents,
+        given: Given,
+        skip_layers: Sequence[int],
+    ) -> None:
+        self._model, self._task, self._passes, self._noise, self._image = model, task, group, noise, given.image
         self._fixed: dict[str, Any] = {
             "text": self._by_pass("text", given.text, given.null_text),
             "blind_video": task.blind_video,
-            "skip_blocks": tuple(skip),
+            "skip_blocks": tuple(skip_layers),
         }
         if given.reference is not None:
             self._fixed["reference"] = self._by_pass("reference", given.reference, torch.zeros_like(given.reference))
-        if task.video == "given":
-            self._fixed["video"] = self._by_pass("image", given.video, given.video)
+        if given.image is not None:
+            clean = task.clean_frames(noise.video.shape[2], noise.video.device).expand(len(noise.video), -1)
+            self._fixed["clean_frames"] = self._by_pass("image", clean, torch.zeros_like(clean))
+        if given.video is not None:
+            self._fixed["video"] = given.video.repeat(len(group), 1, 1, 1, 1)
             self._fixed["cache"] = VideoCache(model.config.layers)
 
     def __call__(
-        self, video: Tensor | None, audio: Tensor, noise: Tensor | None, sigma: float, timestep: int
+        self, video: Tensor | None, audio: Tensor, sigma: float, timestep: int
     ) -> list[tuple[Tensor | None, Tensor]]:
         """Velocities ``(video, audio)`` of each pass at a noise level."""
-        inputs = dict(self._fixed)
-        inputs["audio"] = audio.repeat(len(self._passes), 1, 1)
-        rows = len(inputs["audio"])
+        count = len(self._passes)
         # float64: the network's embedding of time is to see Wan's integer
-        level = torch.full((rows,), timestep / TRAIN_STEPS, dtype=torch.float64, device=audio.device)
-        inputs["audio_sigma"] = level
-        if video is not None:
-            inputs["video_sigma"] = torch.zeros_like(level) if self._task.video == "given" else level
-        if self._task.video in ("noisy", "first_frame"):
+        level = torch.full((count * len(audio),), timestep / TRAIN_STEPS, dtype=torch.float64, device=audio.device)
+        inputs = self._fixed | {"audio": audio.repeat(count, 1, 1), "audio_sigma": level}
+        if self._task.video == "given":
+            inputs["video_sigma"] = torch.zeros_like(level)
+        elif video is not None:
             unseen = video
-            if self._given.image is not None:
-                clean = self._task.clean_frames(video.shape[2], video.device)
-                seen = torch.tensor(["image" in p.conditions for p in self._passes], device=video.device)
-                inputs["clean_frames"] = (seen[:, None] & clean).repeat_interleave(len(video), dim=0)
-                unseen = _impose(video, (1 - sigma) * self._given.image + sigma * noise[:, :, :1])
-            inputs["video"] = self._by_pass("image", video, unseen)
+            if self._image is not None:
+                unseen = _impose(video, (1 - sigma) * self._image + sigma * self._noise.video[:, :, :1])
+            inputs |= {"video": self._by_pass("image", video, unseen), "video_sigma": level}
         velocity = self._model(**inputs)
-        audios = velocity.audio.chunk(len(self._passes))
-        videos = [None] * len(audios) if velocity.video is None else velocity.video.chunk(len(self._passes))
-        return list(zip(videos, audios, strict=True))
+        videos = [None] * count if velocity.video is None else velocity.video.chunk(count)
+        return list(zip(videos, velocity.audio.chunk(count), strict=True))
 
     def _by_pass(self, condition: Condition, with_it: Tensor, without: Tensor) -> Tensor:
         return torch.cat([with_it if condition in p.conditions else without for p in self._passes])
