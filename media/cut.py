@@ -136,7 +136,7 @@ def cut_clip(
 
 
 def _choose(media: OpenMedia, uri: str, start_s: float, end_s: float, video: VideoFormat) -> _Copied | _Encoded:
-    native = media.video.average_rate or media.video.guessed_rate or Fraction(25)
+    native = _native_rate(media, start_s, end_s)
     fps = Fraction(video.fps or native).limit_denominator(1001)
     try:
         if not video.copy:
@@ -145,7 +145,26 @@ def _choose(media: OpenMedia, uri: str, start_s: float, end_s: float, video: Vid
             raise _CannotCopy("frame rate")
         return _Copied(media, start_s, end_s, native)
     except _CannotCopy as cause:
+        media.rewind()
         return _Encoded(media, uri, start_s, end_s, fps, video, str(cause))
+
+
+def _native_rate(media: OpenMedia, start_s: float, end_s: float) -> Fraction:
+    """Average pictures a second in the interval; the header's rate where they agree, which is not rounded."""
+    tick, times = float(media.video.time_base), []
+    for packet in packets_from(media, start_s, [media.video]):
+        if packet.dts is not None and packet.dts * tick - media.origin_s >= end_s:
+            break
+        stamp = packet.dts if packet.pts is None else packet.pts
+        if stamp is not None and start_s - TOLERANCE_S <= stamp * tick - media.origin_s < end_s - TOLERANCE_S:
+            times.append(stamp * tick)
+    media.rewind()
+    span_s = max(times) - min(times) if times else 0.0
+    stated = media.video.average_rate
+    measured = (len(times) - 1) / span_s if span_s > 0 else float(stated or media.video.guessed_rate or 25)
+    if stated and abs(stated - measured) <= 0.01 * measured:
+        return stated
+    return Fraction(measured).limit_denominator(1001)
 
 
 class _Copied:
