@@ -75,7 +75,7 @@ class Sampler:
             self.text_encoder = build_text_encoder(config.text_encoder)
         except (ValueError, OSError) as error:
             raise RequestError(f"configuration: {error}") from error
-        _check_fit(config.model, self.video_codec, self.audio_codec, self.text_encoder)
+        _check_fit(config, self.video_codec, self.audio_codec, self.text_encoder)
         if model is not None:
             _check_same(model.config, config.model)
         self._model, self._random_init = model, random_init
@@ -291,8 +291,9 @@ class Sampler:
             _move(part, torch.device("cpu"))
 
 
-def _check_fit(model: ModelConfig, video: VideoCodec, audio: AudioCodec, text: TextEncoder) -> None:
-    """That the codecs make what the network takes."""
+def _check_fit(config: SampleConfig, video: VideoCodec, audio: AudioCodec, text: TextEncoder) -> None:
+    """That the codecs make what the network takes, and that it has the layers to skip."""
+    model = config.model
     for what, codec, network in (
         ("channels of the video codec", video.channels, model.video_channels),
         ("temporal stride of the video codec", video.stride[0], model.temporal_stride),
@@ -303,6 +304,8 @@ def _check_fit(model: ModelConfig, video: VideoCodec, audio: AudioCodec, text: T
     ):
         if codec != network:
             raise RequestError(f"configuration: {what}: {codec}, but the network's is {network}")
+    if absent := [layer for layer in config.guidance.skip_layers if not 0 <= layer < model.layers]:
+        raise RequestError(f"configuration: guidance.skip_layers {absent} are not among the network's {model.layers}")
 
 
 def _check_same(network: ModelConfig, stated: ModelConfig) -> None:

@@ -19,7 +19,7 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Condition = Literal["image", "reference", "text"]
 CHAIN: tuple[Condition, ...] = ("image", "reference", "text")
@@ -47,6 +47,14 @@ class Guidance(BaseModel):
     video: Scales = Scales()
     audio: Scales = Scales()
     skip_layers: tuple[int, ...] = ()
+
+    @model_validator(mode="after")
+    def _skips_somewhere(self) -> Guidance:
+        if self.skip_layers and self.video.text == self.audio.text == 1:
+            raise ValueError(
+                "skip_layers needs a text scale other than 1: no other pass is sure to be there to skip in"
+            )
+        return self
 
 
 @dataclass(frozen=True)

@@ -92,7 +92,7 @@ def sample_latents(
         Latents of both streams. What is given stands in them exactly as given: TI2AV's first frame, TV2A's video.
 
     Raises:
-        ValueError: the task lacks what it must be given, or ``skip_layers`` would change nothing.
+        ValueError: the task lacks what it must be given, or is given what it does not take.
     """
     _check(task, given)
     sigmas, timesteps = wan_sigmas(steps, shift), wan_timesteps(steps, shift)
@@ -103,8 +103,6 @@ def sample_latents(
     conditions: list[Condition] = ["text"]
     conditions += ["image"] * (given.image is not None) + ["reference"] * (given.reference is not None)
     needed = passes(guidance, conditions)
-    if guidance.skip_layers and len(needed) == 1:
-        raise ValueError("guidance.skip_layers needs a scale other than 1: there is no weaker pass to skip layers in")
     grouped = _grouped(needed, guidance, _tokens(model, audio, video))
     groups = [_Group(model, task, group, noise, given, skip) for group, skip in grouped]
     video_weights, audio_weights = [p.video for p in needed], [p.audio for p in needed]

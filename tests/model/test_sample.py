@@ -200,6 +200,26 @@ def test_unknown_keys_of_the_configuration_are_refused(folder, tmp_path, capsys)
     assert "step: Extra inputs are not permitted" in capsys.readouterr().err
 
 
+@pytest.mark.parametrize(
+    ("change", "complaint"),
+    [
+        (
+            {"audio_codec": {"kind": "linear", "channels": 20}},
+            "channels of the audio codec: 20, but the network's is 16",
+        ),
+        ({"text_encoder": {"kind": "words", "length": 9}}, "rows of the text encoder: 9"),
+        ({"video_codec": {"kind": "linear", "statistics": "none.json"}}, "none.json"),
+        (
+            {"guidance": {"video": {"text": 2}, "skip_layers": [1, 2]}},
+            r"skip_layers \[2\] are not among the network's 2",
+        ),
+    ],
+)
+def test_parts_that_do_not_fit_are_refused(folder, change, complaint):
+    with pytest.raises(RequestError, match=complaint):
+        Sampler(SampleConfig.read(folder / "config.yaml", **change), random_init=0)
+
+
 def test_random_weights_are_never_silent(folder, tmp_path, capsys):
     arguments = ["--config", str(folder / "config.yaml"), "--out", str(tmp_path), "--task", "tts", "--prompt", "a"]
     assert main(arguments) == 2

@@ -186,8 +186,8 @@ def test_skipped_layers_are_those_of_the_weaker_passes(network):
     skipping = sample(recorder, "tr2av", steps=1, guidance=guidance)
     assert [(len(call["audio"]), call["skip_blocks"]) for call in recorder.calls] == [(2, (1,)), (1, ())]
     assert not torch.allclose(skipping.audio, sample(network, "tr2av", steps=1, guidance=GUIDED).audio, atol=1e-3)
-    with pytest.raises(ValueError, match="skip_layers needs a scale other than 1"):
-        sample(network, "t2av", guidance=Guidance(skip_layers=(1,)))
+    with pytest.raises(ValueError, match="skip_layers needs a text scale other than 1"):
+        Guidance(video=Scales(image=3.0), skip_layers=(1,))
 
 
 def test_noise_depends_on_seed_and_stream_alone():
