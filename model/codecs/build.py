@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -53,28 +53,72 @@ class WordsConfig(_Strict):
     width: int = Field(64, ge=1)
 
 
-VideoCodecConfig = LinearVideoConfig
-AudioCodecConfig = LinearAudioConfig
-TextEncoderConfig = WordsConfig
+class WanConfig(_Strict):
+    """Of :class:`model.codecs.wan22.WanVideoCodec`: a diffusers folder or ``Wan2.2_VAE.pth``."""
+
+    kind: Literal["wan22"]
+    weights: Path
+    tile: int | None = Field(None, ge=64, multiple_of=64)
+    statistics: Path | None = None
 
 
-def build_video_codec(config: VideoCodecConfig) -> VideoCodec:
-    """The codec, on the CPU in float32. Raises ValueError or OSError naming a file that is missing or does not fit."""
-    return LinearVideoCodec(**_arguments(config))
+class MMAudioConfig(_Strict):
+    """Of :class:`model.codecs.mmaudio.MMAudioCodec`: diffusers folders or the released files."""
+
+    kind: Literal["mmaudio"]
+    vae: Path
+    vocoder: Path
+    chunk_s: float = Field(10.0, gt=0)
+    statistics: Path | None = None
 
 
-def build_audio_codec(config: AudioCodecConfig) -> AudioCodec:
+class UMT5TextConfig(_Strict):
+    """Of :class:`model.text.UMT5Encoder`: a transformers folder or Wan's own file, and the tokenizer's folder."""
+
+    kind: Literal["umt5"]
+    weights: Path
+    tokenizer: Path
+    length: int = Field(512, ge=1)
+
+
+VideoCodecConfig = Annotated[LinearVideoConfig | WanConfig, Field(discriminator="kind")]
+AudioCodecConfig = Annotated[LinearAudioConfig | MMAudioConfig, Field(discriminator="kind")]
+TextEncoderConfig = Annotated[WordsConfig | UMT5TextConfig, Field(discriminator="kind")]
+
+
+def build_video_codec(config: LinearVideoConfig | WanConfig) -> VideoCodec:
+    """The codec, on the CPU. Raises ValueError or OSError naming a file that is missing or does not fit."""
+    statistics = _statistics(config.statistics)
+    if isinstance(config, WanConfig):
+        # Imported here, as diffusers takes seconds and the linear codecs do without.
+        from model.codecs.wan22 import WanVideoCodec, load_vae
+
+        return WanVideoCodec(load_vae(config.weights), statistics=statistics, tile=config.tile)
+    return LinearVideoCodec(**_settings(config), statistics=statistics)
+
+
+def build_audio_codec(config: LinearAudioConfig | MMAudioConfig) -> AudioCodec:
     """As :func:`build_video_codec`."""
-    return LinearAudioCodec(**_arguments(config))
+    statistics = _statistics(config.statistics)
+    if isinstance(config, MMAudioConfig):
+        from model.codecs.mmaudio import load_codec
+
+        return load_codec(config.vae, config.vocoder, statistics=statistics, chunk_s=config.chunk_s)
+    return LinearAudioCodec(**_settings(config), statistics=statistics)
 
 
-def build_text_encoder(config: TextEncoderConfig) -> TextEncoder:
+def build_text_encoder(config: WordsConfig | UMT5TextConfig) -> TextEncoder:
     """As :func:`build_video_codec`."""
+    if isinstance(config, UMT5TextConfig):
+        from model.umt5 import load_umt5
+
+        return load_umt5(config.weights, config.tokenizer, length=config.length)
     return WordEncoder(config.length, config.width)
 
 
-def _arguments(config: LinearVideoConfig | LinearAudioConfig) -> dict:
-    statistics = LatentStatistics.load(config.statistics) if config.statistics else None
-    return {name: getattr(config, name) for name in type(config).model_fields if name != "kind"} | {
-        "statistics": statistics
-    }
+def _statistics(path: Path | None) -> LatentStatistics | None:
+    return LatentStatistics.load(path) if path is not None else None
+
+
+def _settings(config: LinearVideoConfig | LinearAudioConfig) -> dict[str, Any]:
+    return config.model_dump(exclude={"kind", "statistics"})

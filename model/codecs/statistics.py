@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
@@ -89,6 +89,19 @@ class Normaliser(nn.Module):
     def _shaped(self, latent: Tensor) -> tuple[Tensor, Tensor]:
         shape = (-1, *[1] * (latent.ndim - 2))
         return self.mean.view(shape), self.std.view(shape)
+
+
+def weights_digest(state: Mapping[str, Tensor], samples: int = 64) -> str:
+    """Hash of a network's names, shapes and some values of every tensor, 16 hexadecimal digits.
+
+    Some, so that twenty gigabytes need not be read to know which weights they are: training moves them all.
+    """
+    seen = hashlib.sha256()
+    for name in sorted(state):
+        value = state[name].detach().flatten()
+        seen.update(f"{name} {tuple(state[name].shape)} ".encode())
+        seen.update(value[:: max(1, len(value) // samples)].float().cpu().numpy().tobytes())
+    return seen.hexdigest()[:16]
 
 
 def digest(*parts: object) -> str:
