@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from functools import lru_cache
 from typing import Any
 
-import pyarrow as pa
 import pyarrow.parquet as pq
 
 from corpus.manifest import Manifest, ManifestError
@@ -47,13 +46,12 @@ class MetaRows:
         part = self._parts.get((split, shard))
         if not part:
             raise ManifestError(f"{self._store.root}: the manifest names no meta part for shard {split}-{shard:06d}")
-        table, places = self._rows(part)
-        if key not in places:
+        rows = self._rows(part)
+        if key not in rows:
             raise ManifestError(f"{self._store.root}/{part} has no row for clip {key} of shard {split}-{shard:06d}")
-        row = dict.fromkeys(self._columns)
-        return row | {name: table[name][places[key]].as_py() for name in table.column_names if name in row}
+        return dict.fromkeys(self._columns) | rows[key]
 
-    def _read(self, part: str) -> tuple[pa.Table, dict[str, int]]:
+    def _read(self, part: str) -> dict[str, dict[str, Any]]:
         if self._pid != os.getpid():  # connections do not survive a fork
             self._store, self._pid = Store(self._store.root), os.getpid()
         name = f"{self._store.root}/{part}"
@@ -65,4 +63,4 @@ class MetaRows:
                 table = file.read(columns=["key", *(column for column in self._columns if column in there)])
         except FileNotFoundError:
             raise ManifestError(f"{name} is missing") from None
-        return table, {key: place for place, key in enumerate(table["key"].to_pylist())}
+        return {row["key"]: row for row in table.to_pylist()}

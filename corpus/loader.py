@@ -29,7 +29,7 @@ from corpus.index import check_shards, read_index
 from corpus.manifest import read_manifest
 from corpus.prompts import ATOMS, PromptConfig, draw_format, draw_take, render
 from corpus.reading import ShardReader
-from corpus.shard import ShardError, unpack
+from corpus.shard import ShardError, walk
 from corpus.storage import Store
 
 STATE_VERSION = 1
@@ -117,7 +117,7 @@ class ClipDataset(Dataset):
         index, key = self.index, self.index.keys[number].as_py()
         shard = index.shards[index.shard[number]]
         run = self._reader.read(shard, int(index.offset[number]), int(index.size[number]), int(index.crc32[number]))
-        contents = unpack(run, f"shard {shard.path}")
+        places = {name: slice(at, at + size) for _, name, at, size in walk(run, f"shard {shard.path}")}
         sample = {"key": key, "epoch": epoch, "take": None}
         draw = {"key": key, "epoch": epoch, "seed": self.seed}
         if self._meta:
@@ -126,18 +126,15 @@ class ClipDataset(Dataset):
                 form = draw_format(row, self._prompts.shares, **draw)
                 sample |= {"prompt": render(row, form, self._prompts.style), "prompt_format": form}
             sample |= {name: row[name] for name in self._columns}
-        takes = {name: data for name, data in contents.items() if _TAKE.match(name)}
+        takes = {name: places.pop(name) for name in list(places) if _TAKE.match(name)}
         if takes:
             chosen = draw_take(len({name.partition(".")[0] for name in takes}), **draw)
             sample["take"] = chosen
-            contents = {name: data for name, data in contents.items() if name not in takes} | {
-                name.replace(f"ref{chosen}", "ref", 1): data
-                for name, data in takes.items()
-                if name.startswith(f"ref{chosen}.")
-            }
-        for name in contents if self._members is None else self._members:
-            if name in contents:
-                sample[name] = self._decode(name, contents[name], key, shard.path)
+            prefix = f"ref{chosen}."
+            places |= {f"ref.{name[len(prefix) :]}": at for name, at in takes.items() if name.startswith(prefix)}
+        for name in places if self._members is None else self._members:
+            if name in places:
+                sample[name] = self._decode(name, bytes(run[places[name]]), key, shard.path)
             elif not name.startswith("ref."):
                 raise ShardError(f"shard {shard.path}: clip {key} has no member {key}.{name}")
         return sample

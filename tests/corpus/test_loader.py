@@ -87,6 +87,8 @@ def test_members_decoders_and_columns(release):
         "licence": "CC0-1.0"
     }
     assert clips[4]["ref.wav"].startswith(b"train_0004")
+    unknown = ClipDataset(release, "train", members=["wav"], prompts=None, columns=["mood"])[4]
+    assert unknown["mood"] is None
 
 
 def test_latents_are_read_with_the_captions_of_the_release(release):
