@@ -211,17 +211,20 @@ def _process(
     sources, clips = accounts(curation)
     steps = [asdict(step) for step in funnel(curation, scores, (sources, replace(clips, kept=published)))]
     rules = [rule.model_dump(mode="json") for rule in curation.rules]
+    used: dict[tuple[str, str], list[str]] = {}
+    for spec in (curation.source_spec, *curation.specs):
+        for model in spec.weight_hashes.items():
+            used.setdefault(model, []).append(spec.name)
     models = [
         {
             "name": name,
             "use": lookup(name).use,
-            "stage": spec.name,
+            "stage": ", ".join(stages),
             "licence": lookup(name).licence,
             "sha256": digest,
             "note": lookup(name).licence_note,
         }
-        for spec in (curation.source_spec, *curation.specs)
-        for name, digest in spec.weight_hashes.items()
+        for (name, digest), stages in used.items()
     ]
     pending = pc.sum(pc.is_in(rejected["verdict"], value_set=pa.array(["undecided", "quarantined"]))).as_py() or 0
     limits = [

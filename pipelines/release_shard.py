@@ -20,8 +20,9 @@ from engine.isolate import isolated
 from engine.ledger import Ledger, open_database
 from engine.specs import StageSpec
 from media.clip import MediaError
-from media.cut import CutClip, VideoFormat, cut_clip
+from media.cut import CutClip, VideoFormat
 from media.open import is_url
+from pipelines.release_cut import cut_row
 
 ATOMS = tuple(field.name for field in ATOM_FIELDS)
 REF_COLUMNS = tuple(field.name for field in REF_FIELDS)
@@ -141,7 +142,7 @@ def _make(
     job: ShardJob, rows: Mapping[str, Mapping[str, Any]], audio: Mapping[tuple[str, int], bytes], keys: Sequence[str]
 ) -> Iterator[Made | Broken]:
     """Cut the clips in a guarded process: one that kills its decoder or never ends is broken, and nothing else."""
-    cut = partial(_cut, job.video, job.audio_rate)
+    cut = partial(cut_row, job.video, job.audio_rate)
     for start in range(0, len(keys), CLIPS_AT_ONCE):
         some = keys[start : start + CLIPS_AT_ONCE]
         results = isolated(cut, [rows[key] for key in some], time_limit_s=job.time_limit_s, workers=1)
@@ -154,17 +155,6 @@ def _make(
             else:
                 takes = {f"ref{take}.wav": data for (owner, take), data in audio.items() if owner == key}
                 yield _made(result, rows[key], takes)
-
-
-def _cut(video: VideoFormat, audio_rate: int | None, row: Mapping[str, Any]) -> CutClip:
-    return cut_clip(
-        row["source_uri"],
-        row["start_s"],
-        row["end_s"],
-        video,
-        audio_rate=audio_rate,
-        audio_shift_s=row["audio_shift_s"],
-    )
 
 
 def _made(clip: CutClip, row: Mapping[str, Any], takes: Mapping[str, bytes]) -> Made:
