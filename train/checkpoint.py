@@ -65,12 +65,12 @@ class Checkpoints:
         dist.broadcast(step, 0)
         return None if step < 0 else self.folder / checkpoint_name(int(step))
 
-    def save(self, step: int, tensors: Mapping[str, Tensor], state: Mapping[str, Any]) -> None:
+    def save(self, step: int, tensors: Mapping[str, Mapping[str, Tensor]], state: Mapping[str, Any]) -> None:
         """Copy the tensors and write them in the background; waits for a save that is still under way.
 
         Args:
             step: optimizer steps that the tensors have had.
-            tensors: every rank's shards, plain or ``DTensor``.
+            tensors: of this rank, by kind and name; a ``DTensor`` is its shard.
             state: plain data.
         """
         self.wait()
@@ -107,7 +107,7 @@ class Checkpoints:
             _sync_folder(self.folder)
             self._remove_old()
 
-    def load(self, path: Path, tensors: Mapping[str, Tensor]) -> None:
+    def load(self, path: Path, tensors: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Fill the tensors, sharded in whatever way, in place.
 
         Raises:

@@ -224,10 +224,10 @@ class Trainer:
             "world": self.world.size,
             "validation": self._score,
         }
-        tensors = self._tensors() | generator_states(self.world.rank, self.world.device)
-        self._checkpoints.save(self.step, tensors, state)
+        generators = generator_states(self.world.rank, self.world.device)
+        self._checkpoints.save(self.step, {**self._tensors(), "rng": generators}, state)
 
-    def _tensors(self) -> dict[str, Tensor]:
+    def _tensors(self) -> dict[str, dict[str, Tensor]]:
         return run_tensors(self.model, self._parameters, self._optimizer, self.ema)
 
     def _restore(self, path: Path) -> None:
@@ -239,7 +239,7 @@ class Trainer:
         if changes := self.recipe.changes(Recipe.model_validate(state["recipe"])):
             raise ConfigError(f"{path} is of another recipe; start a new run for\n  " + "\n  ".join(changes))
         generators = generator_states(self.world.rank, self.world.device) if state["world"] == self.world.size else {}
-        self._checkpoints.load(path, self._tensors() | generators)
+        self._checkpoints.load(path, {**self._tensors(), "rng": generators})
         set_generators(generators)
         self.loader.load_state_dict(state["loader"])
         self.step, self._score = state["step"], state["validation"]

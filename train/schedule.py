@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import math
+from bisect import bisect_right
 from collections.abc import Mapping
+from itertools import accumulate
 
 from corpus.permutation import hash64
 from model.tasks import TASKS, Task
@@ -26,13 +28,10 @@ def task_at(step: int, shares: Mapping[str, float], seed: int) -> Task:
 
 
 def by_share(shares: Mapping[str, float], place: float) -> str:
-    """The name in whose stretch of the unit interval ``place`` falls; stretches are as long as shares."""
-    place *= sum(shares.values())
-    for name, share in shares.items():
-        place -= share
-        if place < 0:
-            return name
-    return next(reversed(shares))
+    """The name in whose stretch of the unit interval ``place`` falls; stretches are as long as shares, by name."""
+    names = sorted(name for name, share in shares.items() if share)
+    ends = list(accumulate(shares[name] for name in names))
+    return names[min(bisect_right(ends, place * ends[-1]), len(names) - 1)]
 
 
 def learning_rate(step: int, config: OptimizerConfig, steps: int) -> float:

@@ -30,7 +30,7 @@ def test_the_papers_numbers_by_hand(paper):
     assert found.trained == sum(found.parameters.values())
     # weights, gradients, two moments, average: 20 bytes a parameter over 64 GPUs
     assert found.states == 20 * found.trained / 64
-    # 31 x 22 x 40 video and 218 audio tokens; linear layers 2 FLOP a weight and token, joint attention 4 L^2 dim a layer
+    # 31 x 22 x 40 video and 218 audio tokens; linear 2 FLOP a weight and token, joint attention 4 L^2 dim a layer
     tokens = 31 * 22 * 40 + 218
     linear = 2 * 30 * (6 * 3072**2 + 2 * 3072 * 14_336) * tokens
     attention = 4 * 30 * tokens**2 * 3072

@@ -29,6 +29,11 @@ def test_tasks_depend_on_seed_and_step_alone_and_have_no_period():
         assert drawn[: 400 - period] != drawn[period:]
 
 
+def test_the_order_of_a_recipes_lines_does_not_matter():
+    other = dict(reversed(SHARES.items()))
+    assert all(task_at(step, SHARES, 0) == task_at(step, other, 0) for step in range(200))
+
+
 def test_a_task_without_a_share_is_never_drawn():
     assert {task_at(step, {"tts": 1.0, "tts_ref": 0.0}, 0).name for step in range(200)} == {"tts"}
 
