@@ -32,7 +32,8 @@ class LinearAudioCodec(nn.Module):
         channels: coefficients kept of ``mels · group``; None keeps all.
         floor: amplitude, of a full-scale sine's 1, that is added before the logarithm.
         iterations: of Griffin-Lim.
-        statistics: measured mean and deviation of the coefficients; None leaves them as they are.
+        statistics: measured mean and deviation of the coefficients, or of their principal components, which are the
+            latent's channels then; None leaves the coefficients as they are.
     """
 
     def __init__(
@@ -56,7 +57,8 @@ class LinearAudioCodec(nn.Module):
             raise ValueError(f"channels={channels}: {group} frames of {mels} bands have 1 to {whole}")
         if n_fft < 2 * hop or (n_fft - hop) % 2:
             raise ValueError(f"n_fft={n_fft} must be at least twice hop={hop} and differ from it by an even number")
-        self.rate, self.channels, self.latent_rate = rate, channels or whole, rate / (hop * group)
+        kept = channels or whole
+        self.rate, self.latent_rate = rate, rate / (hop * group)
         self.n_fft, self.hop, self.mels, self.group, self.floor = n_fft, hop, mels, group, floor
         self.iterations = iterations
         filters = torch.from_numpy(mel_filters(rate, n_fft, mels, low_hz, high_hz, equal_area=False).copy())
@@ -65,12 +67,13 @@ class LinearAudioCodec(nn.Module):
         basis, _ = cosine_basis((mels, group))
         for name, value in (
             ("filters", filters),
-            ("basis", basis[: self.channels]),
+            ("basis", basis[:kept]),
             ("window", torch.hann_window(n_fft, dtype=torch.float64)),
         ):
             self.register_buffer(name, value.float(), persistent=False)
-        self.normaliser = Normaliser(self.channels, statistics)
-        settings = (rate, n_fft, hop, mels, low_hz, high_hz, group, self.channels, floor)
+        self.normaliser = Normaliser(kept, statistics)
+        self.channels = self.normaliser.channels
+        settings = (rate, n_fft, hop, mels, low_hz, high_hz, group, kept, floor)
         self.fingerprint = digest("linear-audio-1", *settings, self.normaliser.fingerprint)
 
     def latent_shape(self, samples: int) -> tuple[int, int]:

@@ -29,7 +29,8 @@ class LinearVideoCodec(nn.Module):
     Args:
         spatial, temporal: the block's size.
         channels: coefficients kept; None keeps all, which loses nothing.
-        statistics: measured mean and deviation of the coefficients; None leaves them as they are.
+        statistics: measured mean and deviation of the coefficients, or of their principal components, which are the
+            latent's channels then; None leaves the coefficients as they are.
     """
 
     def __init__(
@@ -44,15 +45,16 @@ class LinearVideoCodec(nn.Module):
         whole = 3 * temporal * spatial * spatial
         if channels is not None and not 1 <= channels <= whole:
             raise ValueError(f"channels={channels}: a block of {temporal} × {spatial} × {spatial} has 1 to {whole}")
-        self.channels = channels or whole
+        kept = channels or whole
         self.stride = (temporal, spatial, spatial)
         cosines, frequency = cosine_basis((temporal, spatial, spatial))
         basis = torch.stack([torch.kron(colour, cosines) for colour in _COLOURS])  # each (n, 3 n)
         frequencies = torch.stack([frequency, frequency * _COLOUR_PENALTY, frequency * _COLOUR_PENALTY])
-        order = torch.argsort(frequencies.flatten(), stable=True)[: self.channels]
+        order = torch.argsort(frequencies.flatten(), stable=True)[:kept]
         self.register_buffer("basis", basis.flatten(0, 1)[order].float(), persistent=False)
-        self.normaliser = Normaliser(self.channels, statistics)
-        self.fingerprint = digest("linear-video-1", spatial, temporal, self.channels, self.normaliser.fingerprint)
+        self.normaliser = Normaliser(kept, statistics)
+        self.channels = self.normaliser.channels
+        self.fingerprint = digest("linear-video-1", spatial, temporal, kept, self.normaliser.fingerprint)
 
     def latent_shape(self, frames: int, height: int, width: int) -> tuple[int, int, int, int]:
         temporal, rows, columns = self.stride

@@ -43,11 +43,12 @@ class MMAudioCodec(nn.Module):
     ) -> None:
         super().__init__()
         self.vae, self.vocoder = vae.eval().requires_grad_(False), vocoder.eval().requires_grad_(False)
-        self.rate, self.channels = vae.config.sample_rate, vae.config.latent_channels
+        self.rate = vae.config.sample_rate
         self._samples = vae.latent_hop_length
         self.latent_rate = self.rate / self._samples
         self._chunk = max(1, round(chunk_s * self.latent_rate))
-        self.normaliser = Normaliser(self.channels, statistics)
+        self.normaliser = Normaliser(vae.config.latent_channels, statistics)
+        self.channels = self.normaliser.channels
         weights = weights_digest(vae.state_dict()), weights_digest(vocoder.state_dict())
         self.fingerprint = digest("mmaudio", *weights, self.normaliser.fingerprint)
 

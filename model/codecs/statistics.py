@@ -1,4 +1,4 @@
-"""Mean and deviation of every latent channel, measured on a corpus and stored."""
+"""Mean, deviation and, where asked for, principal components of latents, measured on a corpus and stored."""
 
 from __future__ import annotations
 
@@ -12,11 +12,14 @@ from torch import Tensor, nn
 
 
 class LatentStatistics(BaseModel):
-    """Per-channel mean and standard deviation of latents before normalisation.
+    """Of a codec's latents before normalisation.
 
     Attributes:
-        mean, std: one value a channel; deviations are positive.
+        mean: one value a channel.
+        std: positive, one value a normalised channel.
         count: latent cells that were measured.
+        components: unit vectors over the channels, the one of largest deviation first: normalised channels are the
+            projections on them. None: normalised channels are the channels themselves.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -24,19 +27,26 @@ class LatentStatistics(BaseModel):
     mean: tuple[float, ...]
     std: tuple[float, ...]
     count: int
+    components: tuple[tuple[float, ...], ...] | None = None
 
     @model_validator(mode="after")
     def _consistent(self) -> LatentStatistics:
-        if len(self.mean) != len(self.std) or not all(deviation > 0 for deviation in self.std):
-            raise ValueError("statistics need one mean and one positive deviation a channel")
+        if len(self.components or self.mean) != len(self.std) or not all(deviation > 0 for deviation in self.std):
+            raise ValueError("statistics need one positive deviation a channel, or a component")
+        if any(len(component) != len(self.mean) for component in self.components or ()):
+            raise ValueError("components need a value for every channel")
         return self
 
     @classmethod
-    def measure(cls, latents: Iterable[Tensor]) -> LatentStatistics:
+    def measure(cls, latents: Iterable[Tensor], *, components: int | None = None) -> LatentStatistics:
         """Of unnormalised latents (B, C, …), in one pass (Chan et al. 1979).
 
+        Args:
+            components: how many of the principal components to normalise by (Pearson 1901); None for the channels.
+
         Raises:
-            ValueError: there are none, or they do not have one number of channels.
+            ValueError: there are none, they do not have one number of channels, or they do not vary in so many
+                directions.
         """
         count, mean, squares = 0, 0.0, 0.0
         for latent in latents:
@@ -44,11 +54,18 @@ class LatentStatistics(BaseModel):
             if count and cells.shape[1] != len(mean):
                 raise ValueError(f"latents of {cells.shape[1]} and of {len(mean)} channels do not mix")
             delta = cells.mean(0) - mean
-            total = count + len(cells)
-            squares = squares + (cells - cells.mean(0)).square().sum(0) + delta.square() * count * len(cells) / total
+            total, within = count + len(cells), cells - cells.mean(0)
+            share = count * len(cells) / total
+            if components:
+                squares = squares + within.T @ within + torch.outer(delta, delta) * share
+            else:
+                squares = squares + within.square().sum(0) + delta.square() * share
             mean, count = mean + delta * len(cells) / total, total
         if not count:
             raise ValueError("no latents to measure")
+        if components:
+            std, axes = _principal(squares / count, components)
+            return cls(mean=tuple(mean.tolist()), std=tuple(std.tolist()), count=count, components=axes.tolist())
         # A channel that never changes carries nothing; it is left as it is.
         deviation = (squares / count).sqrt()
         deviation = torch.where(deviation > 1e-6, deviation, 1.0)
@@ -67,28 +84,51 @@ class LatentStatistics(BaseModel):
 
 
 class Normaliser(nn.Module):
-    """(x - mean) / std per channel (axis 1) and back; the identity without statistics."""
+    """(x - mean) / std per channel (axis 1), after projection on the components if there are any, and back; the
+    identity without statistics.
+
+    Attributes:
+        channels: of normalised latents.
+    """
 
     def __init__(self, channels: int, statistics: LatentStatistics | None) -> None:
         super().__init__()
         if statistics is not None and len(statistics.mean) != channels:
             raise ValueError(f"statistics of {len(statistics.mean)} channels do not fit a codec of {channels}")
         mean, std = (statistics.mean, statistics.std) if statistics else ([0.0] * channels, [1.0] * channels)
+        components = statistics.components if statistics else None
+        self.channels = len(std)
         self.register_buffer("mean", torch.tensor(mean), persistent=False)
         self.register_buffer("std", torch.tensor(std), persistent=False)
-        self.fingerprint = digest(mean, std)
+        self.register_buffer("components", None if components is None else torch.tensor(components), persistent=False)
+        self.fingerprint = digest(mean, std, *(components or ()))
 
     def normalise(self, latent: Tensor) -> Tensor:
-        mean, std = self._shaped(latent)
-        return (latent - mean) / std
+        latent = latent - _shaped(self.mean, latent)
+        if self.components is not None:
+            latent = (latent.movedim(1, -1) @ self.components.T).movedim(-1, 1)
+        return latent / _shaped(self.std, latent)
 
     def restore(self, latent: Tensor) -> Tensor:
-        mean, std = self._shaped(latent)
-        return latent * std + mean
+        latent = latent * _shaped(self.std, latent)
+        if self.components is not None:
+            latent = (latent.movedim(1, -1) @ self.components).movedim(-1, 1)
+        return latent + _shaped(self.mean, latent)
 
-    def _shaped(self, latent: Tensor) -> tuple[Tensor, Tensor]:
-        shape = (-1, *[1] * (latent.ndim - 2))
-        return self.mean.view(shape), self.std.view(shape)
+
+def _shaped(values: Tensor, latent: Tensor) -> Tensor:
+    return values.view(-1, *[1] * (latent.ndim - 2))
+
+
+def _principal(covariance: Tensor, components: int) -> tuple[Tensor, Tensor]:
+    """Deviations (K,) along the first principal axes, and these (K, C); an axis points to where its largest value is
+    positive."""
+    variances, axes = torch.linalg.eigh(covariance)
+    variances, axes = variances.flip(0)[:components], axes.T.flip(0)[:components]
+    if len(variances) < components or not variances[-1] > 1e-12 * variances[0]:
+        raise ValueError(f"latents do not vary in components={components} directions: take fewer")
+    signs = axes.gather(1, axes.abs().argmax(1, keepdim=True)).sign()
+    return variances.sqrt(), axes * signs
 
 
 def weights_digest(state: Mapping[str, Tensor], samples: int = 64) -> str:

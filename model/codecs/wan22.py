@@ -67,11 +67,11 @@ class WanVideoCodec(nn.Module):
         super().__init__()
         config = vae.config
         self.vae = vae.eval().requires_grad_(False)
-        self.channels = config.z_dim
         self.stride = (config.scale_factor_temporal, config.scale_factor_spatial, config.scale_factor_spatial)
         if statistics is None:
             statistics = LatentStatistics(mean=config.latents_mean, std=config.latents_std, count=0)
-        self.normaliser = Normaliser(self.channels, statistics)
+        self.normaliser = Normaliser(config.z_dim, statistics)
+        self.channels = self.normaliser.channels
         if tile is not None:
             step = tile * 3 // 4
             vae.enable_tiling(tile, tile, step, step)
