@@ -93,7 +93,11 @@ def _on_ray(job: ShardJob, work: Iterable[tuple[PlannedShard, pa.Table]], config
             if not running:
                 return
             done, running = ray.wait(running, num_returns=1)
-            yield ray.get(done[0])
+            try:
+                count = ray.get(done[0])
+            except ray.exceptions.RayTaskError as error:
+                raise error.cause from None
+            yield count
     finally:
         for reference in running:
             ray.cancel(reference)

@@ -70,3 +70,49 @@ def test_a_full_disk_is_an_error_and_leaves_nothing(tmp_path: Path, monkeypatch)
         Store(tmp_path).write_bytes("f", b"x" * 100_000)
     monkeypatch.undo()
     assert list(tmp_path.iterdir()) == []
+
+
+def test_a_file_that_fails_while_it_is_written_is_not_there(tmp_path):
+    store = Store(tmp_path)
+    with pytest.raises(RuntimeError), store.writing("a/b.tar") as path:
+        path.write_bytes(b"half")
+        raise RuntimeError
+    assert store.walk() == []
+
+
+def test_adopting_a_file_links_it(tmp_path):
+    old, new = Store(tmp_path / "old"), Store(tmp_path / "new")
+    old.write_bytes("a/b.tar", b"bytes")
+    for _ in range(2):  # again over itself, as a continued build does
+        new.adopt(old, "a/b.tar")
+    assert (tmp_path / "old/a/b.tar").samefile(tmp_path / "new/a/b.tar")
+    assert new.walk() == ["a/b.tar"]
+    old.write_bytes("a/b.tar", b"other")  # a rename, so that the link keeps what it had
+    assert new.read_bytes("a/b.tar") == b"bytes"
+
+
+def test_adopting_a_file_where_no_link_is_possible_copies_it(tmp_path, monkeypatch):
+    old, new = Store(tmp_path / "old"), Store(tmp_path / "new")
+    old.write_bytes("a", b"bytes")
+
+    def refuse(*_):
+        raise OSError("Invalid cross-device link")
+
+    monkeypatch.setattr("corpus.storage.os.link", refuse)
+    new.adopt(old, "a")
+    assert new.read_bytes("a") == b"bytes" and not (tmp_path / "old/a").samefile(tmp_path / "new/a")
+
+
+def test_only_partial_files_are_removed(tmp_path):
+    store = Store(tmp_path)
+    for name in ("a/.b.tar.0123abcd", "a/b.tar", "a/.hidden", ".nv-meta/x"):
+        store.write_bytes(name, b"")
+    store.remove_partial_files()
+    assert store.walk() == [".nv-meta/x", "a/.hidden", "a/b.tar"]
+
+
+def test_part_of_a_file(tmp_path):
+    store = Store(tmp_path)
+    store.write_bytes("a", bytes(range(100)))
+    assert store.read_range("a", 10, 3) == bytes([10, 11, 12])
+    assert store.read_range("a", 98, 10) == bytes([98, 99])
