@@ -19,7 +19,7 @@ class ShardReader:
     """Reads stretches and checks them.
 
     Local shards are opened in place. Remote ones are downloaded whole into the cache where there is one, otherwise
-    each stretch is one ranged request. Works in a forked or spawned worker.
+    each stretch is one ranged request. Works in a forked or spawned worker; not for several threads at once.
     """
 
     def __init__(self, store: Store, cache: ShardCache | None = None) -> None:
