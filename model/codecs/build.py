@@ -86,9 +86,13 @@ AudioCodecConfig = Annotated[LinearAudioConfig | MMAudioConfig, Field(discrimina
 TextEncoderConfig = Annotated[WordsConfig | UMT5TextConfig, Field(discriminator="kind")]
 
 
-def build_video_codec(config: LinearVideoConfig | WanConfig) -> VideoCodec:
-    """The codec, on the CPU. Raises ValueError or OSError naming a file that is missing or does not fit."""
-    statistics = _statistics(config.statistics)
+def build_video_codec(config: LinearVideoConfig | WanConfig, statistics: LatentStatistics | None = None) -> VideoCodec:
+    """The codec, on the CPU. Raises ValueError or OSError naming a file that is missing or does not fit.
+
+    Args:
+        statistics: in place of those that the configuration names.
+    """
+    statistics = statistics or _statistics(config.statistics)
     if isinstance(config, WanConfig):
         # Imported here, as diffusers takes seconds and the linear codecs do without.
         from model.codecs.wan22 import WanVideoCodec, load_vae
@@ -97,9 +101,11 @@ def build_video_codec(config: LinearVideoConfig | WanConfig) -> VideoCodec:
     return LinearVideoCodec(**_settings(config), statistics=statistics)
 
 
-def build_audio_codec(config: LinearAudioConfig | MMAudioConfig) -> AudioCodec:
+def build_audio_codec(
+    config: LinearAudioConfig | MMAudioConfig, statistics: LatentStatistics | None = None
+) -> AudioCodec:
     """As :func:`build_video_codec`."""
-    statistics = _statistics(config.statistics)
+    statistics = statistics or _statistics(config.statistics)
     if isinstance(config, MMAudioConfig):
         from model.codecs.mmaudio import load_codec
 

@@ -1,0 +1,24 @@
+"""Caption atoms of a clip. Its three prompts differ in what they name, and have the spoken words at the same places,
+for the `words` text encoder tells words by their places:
+
+- ``detailed``: who is seen, what is said, whose voice it is;
+- ``short``: not who is seen, so that TI2AV must look at its picture;
+- ``fused``: not whose voice it is, so that TR2AV must listen to its reference.
+"""
+
+from __future__ import annotations
+
+from pipelines.tiny_world.world import WorldClip
+
+
+def atoms(clip: WorldClip) -> dict[str, str]:
+    """Columns of ``meta/``, see :data:`corpus.schema.ATOM_FIELDS`."""
+    look, (pitch, timbre) = clip.look, clip.voice.words
+    seen = f"{look.skin.capitalize()} {look.head} face, {look.hair} hair, {look.wall} wall."
+    return {
+        "video_detailed": seen,
+        "video_short": "Some other face, some hair, some wall.",
+        "audio_caption": f"A {pitch} {timbre} voice.",
+        "fused": f'{seen} Someone says: "{clip.transcript}"',
+        "transcript": clip.transcript,
+    }

@@ -1,0 +1,161 @@
+"""What can be told of a clip of the tiny world from its pixels and its samples alone.
+
+Used on generated samples as on the world's own clips, which gives the ceiling of every measure.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cache
+
+import numpy as np
+from scipy.signal import find_peaks
+
+from media.mel import mel_filters
+from pipelines.tiny_world import face, voice
+from pipelines.tiny_world.world import HEADS, PITCH_HZ, WORDS, Look, Voice
+
+ENVELOPE_HZ = 40.0
+_PIECE = 512  # samples in which a word is recognised, 64 ms
+_TIMBRES = np.linspace(-0.25, 1.25, 31)
+
+
+@dataclass(frozen=True)
+class Heard:
+    """A voice and its words; a pitch and timbre of nan where nothing is voiced."""
+
+    voice: Voice
+    words: tuple[str, ...]
+
+
+def envelope(wave: np.ndarray, rate: int = voice.RATE) -> np.ndarray:
+    """Root mean square of a sound over 50 ms, float64 ``[seconds * ENVELOPE_HZ]``; value *k* is of the middle of its
+    time, (k + 1/2) / ENVELOPE_HZ."""
+    hop = round(rate / ENVELOPE_HZ)
+    frames = len(wave) // hop
+    padded = np.pad(np.asarray(wave, np.float64)[: frames * hop] ** 2, hop // 2)
+    energy = np.concatenate(([0.0], np.cumsum(padded)))
+    starts = np.arange(frames) * hop
+    return np.sqrt((energy[starts + 2 * hop] - energy[starts]) / (2 * hop))
+
+
+def mouth(film: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """Height of the mouth's opening in its middle, and its area, in pixels; float64 ``[frames]`` each.
+
+    Args:
+        film: uint8 ``[frames, SIDE, SIDE, 3]``.
+    """
+    pixels = film.astype(np.float64)
+    skin = np.median(pixels[:, 16:18, 12:20].reshape(-1, 3), axis=0)
+    towards = np.array(face.MOUTH_RGB) - skin
+    # the mouth's place, below the eyes and within the narrowest head
+    cover = np.clip((pixels[:, 17:28, 8:24] - skin) @ towards / (towards @ towards), 0, 1)
+    cover = np.where(cover > 0.15, cover, 0.0)
+    return cover[:, :, 7:9].mean(2).sum(1), cover.sum((1, 2))
+
+
+def opening(film: np.ndarray, frames: int, fps: float = face.FPS) -> np.ndarray:
+    """Heights of :func:`mouth` at the times of an :func:`envelope` of ``frames``."""
+    heights, _ = mouth(film)
+    return np.interp((np.arange(frames) + 0.5) / ENVELOPE_HZ, (np.arange(len(film)) + 0.5) / fps, heights)
+
+
+def syllables(loudness: np.ndarray) -> np.ndarray:
+    """Places of the syllables in an envelope, ascending: peaks that stand out."""
+    scale = voice.LEVEL
+    peaks, _ = find_peaks(np.pad(loudness, 1), height=0.3 * scale, prominence=0.2 * scale, distance=6)
+    return peaks - 1
+
+
+def look(film: np.ndarray) -> tuple[Look, float]:
+    """Who is seen, by the nearest colours, and how far those are: root mean square over channels of 0…1."""
+    pixels = np.median(film.astype(np.float64), axis=0)
+    seen = {
+        "skin": (pixels[16:18, 12:20], face.SKIN_RGB),
+        "hair": (pixels[5:8, 13:19], face.HAIR_RGB),
+        "wall": (np.concatenate((pixels[2:30, :2], pixels[2:30, -2:]), 1), face.WALL_RGB),
+    }
+    names, errors = {}, []
+    for part, (patch, colours) in seen.items():
+        colour = np.median(patch.reshape(-1, 3), axis=0)
+        distances = {name: np.linalg.norm(colour - rgb) for name, rgb in colours.items()}
+        names[part] = min(distances, key=distances.get)
+        errors.append(distances[names[part]])
+    # beside the cheeks a long head leaves the wall free
+    sides = np.concatenate((pixels[17:21, 6:7], pixels[17:21, 25:26]), 1).reshape(-1, 3).mean(0)
+    to_wall, to_skin = (np.linalg.norm(sides - np.median(seen[p][0].reshape(-1, 3), axis=0)) for p in ("wall", "skin"))
+    return Look(**names, head=HEADS[int(to_wall < to_skin)]), float(np.sqrt(np.square(errors).mean() / 3) / 255)
+
+
+def pitch_hz(wave: np.ndarray, rate: int = voice.RATE) -> float:
+    """The pitch of a whole sound, which has but one: the peak of its autocorrelation; nan in silence."""
+    spectrum = np.fft.rfft(wave, 2 * len(wave))
+    correlation = np.fft.irfft(np.abs(spectrum) ** 2)
+    if correlation[0] < 1e-6 * len(wave):
+        return float("nan")
+    low, high = int(rate / (PITCH_HZ[1] * 1.06)), int(rate / (PITCH_HZ[0] / 1.06)) + 1
+    lag = low + int(correlation[low : high + 1].argmax())
+    before, peak, after = correlation[lag - 1 : lag + 2]
+    bend = before - 2 * peak + after
+    return rate / (lag + (0.5 * (before - after) / bend if bend else 0.0))
+
+
+def hear(wave: np.ndarray) -> Heard:
+    """Voice and words of a sound, by comparing each syllable with all words in all timbres at the sound's pitch."""
+    hz = pitch_hz(wave)
+    if np.isnan(hz):
+        return Heard(Voice(np.nan, np.nan), ())
+    low, high = PITCH_HZ
+    pitch = float(np.log2(hz / low) / np.log2(high / low))
+    templates = _templates(round(hz, 1))  # (words, timbres, bands)
+    hop = round(voice.RATE / ENVELOPE_HZ)
+    words, errors = [], []
+    for place in syllables(envelope(wave)):
+        middle = place * hop + hop // 2
+        piece = np.pad(wave, _PIECE)[middle + _PIECE // 2 : middle + 3 * _PIECE // 2]
+        error = np.square(_bands(piece[None])[0] - templates).mean(-1)
+        words.append(WORDS[int(error.min(1).argmin())])
+        errors.append(error[WORDS.index(words[-1])])
+    timbre = float(_TIMBRES[np.mean(errors, axis=0).argmin()]) if errors else float("nan")
+    return Heard(Voice(pitch, timbre), tuple(words))
+
+
+def words_seen(film: np.ndarray, times_s: Sequence[float], fps: float = face.FPS) -> tuple[str, ...]:
+    """The word that the mouth forms around each of the given times, by its width."""
+    heights, areas = mouth(film)
+    frames = (np.arange(len(film)) + 0.5) / fps
+    found = []
+    for time_s in times_s:
+        near = np.abs(frames - time_s) < 0.12
+        width = 4 / np.pi * areas[near].sum() / max(heights[near].sum(), 1e-6)
+        found.append(min(WORDS, key=lambda word: abs(face.MOUTH_WIDTHS[word] - width)))
+    return tuple(found)
+
+
+def edit_rate(found: Sequence[str], truth: Sequence[str]) -> float:
+    """Levenshtein distance over the number of true words."""
+    row = list(range(len(found) + 1))
+    for number, word in enumerate(truth, 1):
+        last, row = row, [number]
+        for place, other in enumerate(found, 1):
+            row.append(min(last[place] + 1, row[-1] + 1, last[place - 1] + (word != other)))
+    return row[-1] / len(truth)
+
+
+def _bands(pieces: np.ndarray) -> np.ndarray:
+    """Logarithms of band energies of ``[n, _PIECE]``, free of loudness: ``[n, 24]``."""
+    window = np.hanning(pieces.shape[1])
+    power = np.abs(np.fft.rfft(pieces * window)) ** 2
+    bands = power @ mel_filters(voice.RATE, _PIECE, 24, 100.0, voice.HIGHEST_HZ).T
+    logs = np.log(bands / bands.sum(1, keepdims=True).clip(1e-12) + 1e-4)
+    return logs - logs.mean(1, keepdims=True)
+
+
+@cache
+def _templates(hz: float) -> np.ndarray:
+    """Bands of every word in every timbre at a pitch, ``[words, timbres, 24]``."""
+    tones = voice.harmonics(hz)
+    waves = np.cos(2 * np.pi * np.outer(tones, np.arange(_PIECE) / voice.RATE))
+    gains = np.stack([[voice.word_db(word, tones) + voice.tilt_db(t, tones) for t in _TIMBRES] for word in WORDS])
+    return _bands((10 ** (gains / 20) @ waves).reshape(-1, _PIECE)).reshape(len(WORDS), len(_TIMBRES), -1)
