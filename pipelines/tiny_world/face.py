@@ -32,6 +32,7 @@ WALL_RGB = {
 }
 HEAD_RADII = {"round": (10.5, 10.5), "long": (8.0, 12.5)}
 MOUTH_RGB = (45, 10, 20)
+EYE_RGB = (25, 20, 25)
 MOUTH_XY = (16.0, 22.0)
 MOUTH_WIDTHS = dict(zip(WORDS, (4.0, 6.0, 8.0, 10.0, 12.0, 14.0)))
 MOUTH_HEIGHT = 8.0  # at full loudness
@@ -42,17 +43,16 @@ _EYES_XY = ((12.0, 13.0), (20.0, 13.0))
 def draw(look: Look, utterance: Utterance, *, fps: float = FPS) -> np.ndarray:
     """uint8 ``[frames, SIDE, SIDE, 3]``; frame *k* shows the middle of its time, (k + 1/2) / fps."""
     frames = round(utterance.seconds * fps)
-    times = (np.arange(frames) + 0.5) / fps
-    still = _still(look)
-    each = utterance.each(times)
-    said = each.argmax(0)
-    heights = MOUTH_HEIGHT * each.max(0)
-    widths = np.array([MOUTH_WIDTHS[word] for word in utterance.words])[said]
-    film = np.repeat(still[None], frames, 0)
-    for picture, width, height in zip(film, widths, heights):
-        if height > 0:
-            _paint(picture, MOUTH_RGB, MOUTH_XY, (width / 2, height / 2))
+    each = utterance.each((np.arange(frames) + 0.5) / fps)
+    film = np.repeat(_still(look)[None], frames, 0)
+    for picture, word, height in zip(film, each.argmax(0), MOUTH_HEIGHT * each.max(0)):
+        _paint(picture, MOUTH_RGB, mouth_cover(utterance.words[word], height))
     return np.round(film).astype(np.uint8)
+
+
+def mouth_cover(word: str, height: float) -> np.ndarray:
+    """How much of each pixel is open mouth, 0…1 ``[SIDE, SIDE]``."""
+    return _ellipse(MOUTH_XY, (MOUTH_WIDTHS[word] / 2, height / 2))
 
 
 def _still(look: Look) -> np.ndarray:
@@ -60,18 +60,21 @@ def _still(look: Look) -> np.ndarray:
     picture[:] = WALL_RGB[look.wall]
     across, down = HEAD_RADII[look.head]
     x, y = _HEAD_XY
-    _paint(picture, HAIR_RGB[look.hair], (x, y - 3.5), (across + 2.0, down + 0.5))
-    _paint(picture, SKIN_RGB[look.skin], (x, y + 1.5), (across, down - 1.0))
+    _paint(picture, HAIR_RGB[look.hair], _ellipse((x, y - 3.5), (across + 2.0, down + 0.5)))
+    _paint(picture, SKIN_RGB[look.skin], _ellipse((x, y + 1.5), (across, down - 1.0)))
     for eye in _EYES_XY:
-        _paint(picture, (25, 20, 25), eye, (1.3, 1.3))
+        _paint(picture, EYE_RGB, _ellipse(eye, (1.3, 1.3)))
     return picture
 
 
-def _paint(picture: np.ndarray, colour: tuple[int, int, int], centre: tuple[float, float], radii: tuple) -> None:
-    """An ellipse with a soft edge, one pixel wide; radii below one pixel make it fainter instead of smaller."""
-    rows, columns = np.mgrid[: picture.shape[0], : picture.shape[1]] + 0.5
+def _paint(picture: np.ndarray, colour: tuple[int, int, int], cover: np.ndarray) -> None:
+    picture += cover[:, :, None] * (np.array(colour) - picture)
+
+
+def _ellipse(centre: tuple[float, float], radii: tuple[float, float]) -> np.ndarray:
+    """Cover of an ellipse whose edge is one pixel wide; below a pixel it becomes fainter instead of smaller."""
+    rows, columns = np.mgrid[:SIDE, :SIDE] + 0.5
     across, down = (max(radius, 0.5) for radius in radii)
     faint = min(radii[0] / across, 1.0) * min(radii[1] / down, 1.0)
     distance = np.hypot((columns - centre[0]) / across, (rows - centre[1]) / down)
-    cover = faint * np.clip((1 - distance) * min(across, down) + 0.5, 0, 1)
-    picture += cover[:, :, None] * (np.array(colour) - picture)
+    return faint * np.clip((1 - distance) * min(across, down) + 0.5, 0, 1)

@@ -17,6 +17,8 @@ from pipelines.tiny_world import face, voice
 from pipelines.tiny_world.world import HEADS, PITCH_HZ, WORDS, Look, Voice
 
 ENVELOPE_HZ = 40.0
+_MOUTH = (slice(17, 28), slice(8, 24))  # below the eyes, and within the narrowest head
+_NEAR_S = 0.1  # of the middle of a syllable, which is at least 0.24 s long
 _PIECE = 512  # samples in which a word is recognised, 64 ms
 _TIMBRES = np.linspace(-0.25, 1.25, 31)
 
@@ -40,8 +42,9 @@ def envelope(wave: np.ndarray, rate: int = voice.RATE) -> np.ndarray:
     return np.sqrt((energy[starts + 2 * hop] - energy[starts]) / (2 * hop))
 
 
-def mouth(film: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
-    """Height of the mouth's opening in its middle, and its area, in pixels; float64 ``[frames]`` each.
+def mouth_covers(film: np.ndarray) -> np.ndarray:
+    """How much of each pixel around the mouth is open mouth, by its colour between skin and mouth: 0…1
+    ``[frames, 11, 16]``.
 
     Args:
         film: uint8 ``[frames, SIDE, SIDE, 3]``.
@@ -49,16 +52,19 @@ def mouth(film: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     pixels = film.astype(np.float64)
     skin = np.median(pixels[:, 16:18, 12:20].reshape(-1, 3), axis=0)
     towards = np.array(face.MOUTH_RGB) - skin
-    # the mouth's place, below the eyes and within the narrowest head
-    cover = np.clip((pixels[:, 17:28, 8:24] - skin) @ towards / (towards @ towards), 0, 1)
-    cover = np.where(cover > 0.15, cover, 0.0)
-    return cover[:, :, 7:9].mean(2).sum(1), cover.sum((1, 2))
+    return np.clip((pixels[(slice(None), *_MOUTH)] - skin) @ towards / (towards @ towards), 0, 1)
+
+
+def heights(film: np.ndarray) -> np.ndarray:
+    """How far the mouth is open in its middle, pixels ``[frames]``."""
+    covers = mouth_covers(film)[:, :, 7:9].mean(2)
+    return np.where(covers > 0.15, covers, 0.0).sum(1)
 
 
 def opening(film: np.ndarray, frames: int, fps: float = face.FPS) -> np.ndarray:
-    """Heights of :func:`mouth` at the times of an :func:`envelope` of ``frames``."""
-    heights, _ = mouth(film)
-    return np.interp((np.arange(frames) + 0.5) / ENVELOPE_HZ, (np.arange(len(film)) + 0.5) / fps, heights)
+    """:func:`heights` at the times of an :func:`envelope` of ``frames``."""
+    times = (np.arange(len(film)) + 0.5) / fps
+    return np.interp((np.arange(frames) + 0.5) / ENVELOPE_HZ, times, heights(film))
 
 
 def syllables(loudness: np.ndarray) -> np.ndarray:
@@ -83,7 +89,7 @@ def look(film: np.ndarray) -> tuple[Look, float]:
         names[part] = min(distances, key=distances.get)
         errors.append(distances[names[part]])
     # beside the cheeks a long head leaves the wall free
-    sides = np.concatenate((pixels[17:21, 6:7], pixels[17:21, 25:26]), 1).reshape(-1, 3).mean(0)
+    sides = np.concatenate((pixels[20:22, 6:7], pixels[20:22, 25:26]), 1).reshape(-1, 3).mean(0)
     to_wall, to_skin = (np.linalg.norm(sides - np.median(seen[p][0].reshape(-1, 3), axis=0)) for p in ("wall", "skin"))
     return Look(**names, head=HEADS[int(to_wall < to_skin)]), float(np.sqrt(np.square(errors).mean() / 3) / 255)
 
@@ -122,15 +128,57 @@ def hear(wave: np.ndarray) -> Heard:
 
 
 def words_seen(film: np.ndarray, times_s: Sequence[float], fps: float = face.FPS) -> tuple[str, ...]:
-    """The word that the mouth forms around each of the given times, by its width."""
-    heights, areas = mouth(film)
-    frames = (np.arange(len(film)) + 0.5) / fps
+    """The word that the mouth forms around each of the given times, by comparing it with all words and openings."""
+    shapes = _shapes()  # (words, heights, pixels)
+    covers = mouth_covers(film).reshape(len(film), 1, 1, -1)
+    times = (np.arange(len(film)) + 0.5) / fps
     found = []
     for time_s in times_s:
-        near = np.abs(frames - time_s) < 0.12
-        width = 4 / np.pi * areas[near].sum() / max(heights[near].sum(), 1e-6)
-        found.append(min(WORDS, key=lambda word: abs(face.MOUTH_WIDTHS[word] - width)))
+        near = covers[np.abs(times - time_s) < _NEAR_S]
+        errors = np.square(near - shapes).sum(-1).min(2).sum(0)
+        found.append(WORDS[int(errors.argmin())])
     return tuple(found)
+
+
+def flicker(film: np.ndarray) -> float:
+    """Standard deviation over time of the wall's pixels, which stand still in the world, of 0…1."""
+    return float((film[:, 2:30, :2] / 255.0).std(0).mean())
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Mean course in time of envelopes and openings, float64 ``[frames]`` each: clips begin and end silent, so even the
+    sound of one and the mouth of another agree a little, unless that is taken away first."""
+
+    envelope: np.ndarray
+    opening: np.ndarray
+
+    @classmethod
+    def of(cls, envelopes: np.ndarray, openings: np.ndarray) -> Profile:
+        """Of real clips, ``[clips, frames]`` each."""
+        return cls(envelopes.mean(0), openings.mean(0))
+
+    def correlations(self, envelopes: np.ndarray, openings: np.ndarray) -> np.ndarray:
+        """Pearson's of each clip, ``[clips]``; 0 where nothing sounds or nothing moves."""
+        return _pearson(envelopes - self.envelope, openings - self.opening)
+
+    def lag_s(self, envelopes: np.ndarray, openings: np.ndarray, most_s: float = 0.4) -> float:
+        """Seconds by which mouths are late where they agree best with the sounds, in steps of 1 / ENVELOPE_HZ."""
+        sounds, mouths = envelopes - self.envelope, openings - self.opening
+        frames, most = sounds.shape[1], round(most_s * ENVELOPE_HZ)
+        agreement = {
+            lag: _pearson(
+                sounds[:, max(0, -lag) : frames - max(0, lag)], mouths[:, max(0, lag) : frames + min(0, lag)]
+            ).mean()
+            for lag in range(-most, most + 1)
+        }
+        return max(agreement, key=agreement.get) / ENVELOPE_HZ
+
+
+def _pearson(x: np.ndarray, y: np.ndarray) -> np.ndarray:
+    x, y = x - x.mean(1, keepdims=True), y - y.mean(1, keepdims=True)
+    scale = np.sqrt((x**2).sum(1) * (y**2).sum(1))
+    return (x * y).sum(1) / np.maximum(scale, 1e-12)
 
 
 def edit_rate(found: Sequence[str], truth: Sequence[str]) -> float:
@@ -150,6 +198,13 @@ def _bands(pieces: np.ndarray) -> np.ndarray:
     bands = power @ mel_filters(voice.RATE, _PIECE, 24, 100.0, voice.HIGHEST_HZ).T
     logs = np.log(bands / bands.sum(1, keepdims=True).clip(1e-12) + 1e-4)
     return logs - logs.mean(1, keepdims=True)
+
+
+@cache
+def _shapes() -> np.ndarray:
+    """Covers of every word at many openings, ``[words, openings, pixels]``."""
+    openings = np.arange(0.5, face.MOUTH_HEIGHT + 0.5, 0.5)
+    return np.stack([[face.mouth_cover(word, height)[_MOUTH].ravel() for height in openings] for word in WORDS])
 
 
 @cache
