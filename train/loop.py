@@ -67,7 +67,7 @@ class Trainer:
         self.model = build_model(recipe, world)
         self._parameters = trained_parameters(self.model)
         self._by_stream = {s: [p for n, p in self._parameters.items() if _stream(n) == s] for s in recipe.streams}
-        self._optimizer = build_optimizer(recipe.optimizer, self._parameters)
+        self.optimizer = build_optimizer(recipe.optimizer, self._parameters)
         self.ema = Ema(recipe.ema, self._parameters) if recipe.ema else None
         self._guard = SpikeGuard(recipe.guard)
         self.step, self._skipped, self._rollbacks = 0, set[int](), 0
@@ -134,7 +134,7 @@ class Trainer:
                 if reason := self._guard.broken(norm):
                     if self.world.first:
                         print(f"step {step + 1} ({task.name}) is not applied: {reason}", flush=True)
-                    self._optimizer.zero_grad()
+                    self.optimizer.zero_grad()
                     return False
                 self._apply(norm, rate)
             self._drawn[task.name] += 1
@@ -199,10 +199,10 @@ class Trainer:
         if norm > self.recipe.optimizer.clip:
             gradients = [_local(p.grad) for p in self._parameters.values() if p.grad is not None]
             torch._foreach_mul_(gradients, self.recipe.optimizer.clip / norm)
-        for group in self._optimizer.param_groups:
+        for group in self.optimizer.param_groups:
             group["lr"] = rate
-        self._optimizer.step()
-        self._optimizer.zero_grad()
+        self.optimizer.step()
+        self.optimizer.zero_grad()
         if self.ema:
             self.ema.update(self.step)
 
@@ -228,7 +228,7 @@ class Trainer:
         self._checkpoints.save(self.step, {**self._tensors(), "rng": generators}, state)
 
     def _tensors(self) -> dict[str, dict[str, Tensor]]:
-        return run_tensors(self.model, self._parameters, self._optimizer, self.ema)
+        return run_tensors(self.model, self._parameters, self.optimizer, self.ema)
 
     def _restore(self, path: Path) -> None:
         """

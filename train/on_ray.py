@@ -1,0 +1,53 @@
+"""``python -m train.on_ray --config configs/train/stage2.yaml --workers 64 --gpu``: the trainer, started by Ray Train.
+
+Ray places the processes, lets them find each other and starts them again after a failure; the run then goes on from
+its last checkpoint by itself.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from typing import Any
+
+from ray.train import FailureConfig, RunConfig, ScalingConfig
+from ray.train.torch import TorchConfig, TorchTrainer
+
+from engine.config import ConfigError, load
+from train.config import Recipe
+from train.loop import Trainer
+from train.parallel import start_world
+
+
+def work(content: dict[str, Any]) -> None:
+    """One rank."""
+    recipe = Recipe.model_validate(content)
+    Trainer(recipe, start_world(recipe.parallel, stall_s=recipe.guard.stall_s), resume=True).run()
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="python -m train.on_ray", description=__doc__.split("\n\n")[0])
+    parser.add_argument("--config", required=True, help="recipe, configs/train/*.yaml")
+    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="replace a value of the recipe")
+    parser.add_argument("--workers", type=int, required=True, help="ranks")
+    parser.add_argument("--gpu", action="store_true", help="one GPU each")
+    parser.add_argument("--failures", type=int, default=3, help="how often to start again")
+    options = parser.parse_args(arguments)
+    try:
+        recipe = load(options.config, Recipe, options.set)
+    except ConfigError as error:
+        print(f"train.on_ray: {error}", file=sys.stderr)
+        return 2
+    TorchTrainer(
+        work,
+        train_loop_config=recipe.content(),
+        scaling_config=ScalingConfig(num_workers=options.workers, use_gpu=options.gpu),
+        torch_config=TorchConfig(backend="cpu:gloo,cuda:nccl" if options.gpu else "gloo"),
+        run_config=RunConfig(failure_config=FailureConfig(max_failures=options.failures)),
+    ).fit()
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
