@@ -8,9 +8,10 @@ from __future__ import annotations
 
 import math
 import signal
+import threading
 from collections import Counter
 from collections.abc import Iterator
-from contextlib import nullcontext
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 from typing import Any
 
@@ -101,9 +102,8 @@ class Trainer:
         Raises:
             BrokenRun: too many rollbacks.
         """
-        before = signal.signal(signal.SIGTERM, self._on_signal)
         try:
-            with self._watchdog():
+            with self._stopped_by_signal(), self._watchdog():
                 batches = iter(self.loader)
                 while self.step < self.recipe.steps and not self._stop:
                     if not self._train_step(batches):
@@ -112,7 +112,6 @@ class Trainer:
                     self._save()
                     self._checkpoints.wait()
         finally:
-            signal.signal(signal.SIGTERM, before)
             self._metrics.close()
         done = self.step >= self.recipe.steps
         if done and self.world.first and not (export := self._out / "export").exists():
@@ -279,8 +278,21 @@ class Trainer:
             raise ConfigError(f"batch={batch} must be {ranks} ranks times a multiple of parallel.micro_batch={micro}")
         return local
 
-    def _on_signal(self, number: int, frame: Any) -> None:
-        self._stop = True
+    @contextmanager
+    def _stopped_by_signal(self) -> Iterator[None]:
+        """SIGTERM ends the run after its step. Ray Train runs this in a thread, which may not ask for signals."""
+        if threading.current_thread() is not threading.main_thread():
+            yield
+            return
+
+        def stop(number: int, frame: Any) -> None:
+            self._stop = True
+
+        before = signal.signal(signal.SIGTERM, stop)
+        try:
+            yield
+        finally:
+            signal.signal(signal.SIGTERM, before)
 
 
 def _stream(name: str) -> Stream:
