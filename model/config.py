@@ -45,6 +45,20 @@ class ModelConfig(BaseModel):
     clip_frames: int = Field(121, ge=1, description="frames of the clip whose ends `audio_rope: ovi` makes coincide")
     audio_latent_rate: float = Field(44_100 / 1024, gt=0, description="audio latents a second")
 
+    @model_validator(mode="before")
+    @classmethod
+    def _from_preset(cls, value: Any) -> Any:
+        """In files: a preset's name, ``{preset: name, field: value, …}``, or all fields."""
+        if isinstance(value, str):
+            value = {"preset": value}
+        if not isinstance(value, dict) or "preset" not in value:
+            return value
+        changes = dict(value)
+        name = changes.pop("preset")
+        if name not in PRESETS:
+            raise ValueError(f"no model preset {name!r}; there are {', '.join(PRESETS)}")
+        return {**PRESETS[name], **changes}
+
     @model_validator(mode="after")
     def _consistent(self) -> ModelConfig:
         if self.dim % self.heads or self.head_dim % 2 or self.head_dim < 6:
@@ -87,9 +101,7 @@ class ModelConfig(BaseModel):
         Raises:
             ValueError: no preset of that name, or a change that is not valid.
         """
-        if name not in PRESETS:
-            raise ValueError(f"no model preset {name!r}; there are {', '.join(PRESETS)}")
-        return cls(**{**PRESETS[name], **changes})
+        return cls(preset=name, **changes)
 
 
 PRESETS: dict[str, dict[str, Any]] = {

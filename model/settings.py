@@ -7,7 +7,7 @@ from typing import Any, Literal, Self
 
 import torch
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, field_validator
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from model.codecs.build import AudioCodecConfig, TextEncoderConfig, VideoCodecConfig
 from model.config import ModelConfig
@@ -22,7 +22,7 @@ class SampleConfig(BaseModel):
     """What samples are made with; a request says which samples.
 
     Attributes:
-        model: a preset's name, or its fields.
+        model: a preset's name, ``{preset: name, field: value, …}``, or all fields.
         weights: the transformer's, a safetensors file or folder; None needs an explicit random start.
         negative_prompt, seconds, height, width: for requests that do not say.
         seed: likewise.
@@ -53,11 +53,6 @@ class SampleConfig(BaseModel):
     dtype: Literal["float32", "bfloat16"] = "bfloat16"
     offload: bool = False
     compile: bool = False
-
-    @field_validator("model", mode="before")
-    @classmethod
-    def _preset(cls, value: Any) -> Any:
-        return ModelConfig.preset(value) if isinstance(value, str) else value
 
     @classmethod
     def read(cls, path: str | Path, **changes: Any) -> Self:

@@ -106,7 +106,7 @@ class ParallelConfig(Strict):
 
     device: str = Field("auto", description="auto takes a GPU where there is one")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="of the computation; masters are float32")
-    micro_batch: int | None = Field(None, ge=1, description="samples a rank computes at once; None: all of its share")
+    micro_batch: int | None = Field(None, ge=1, description="most samples a rank computes at once; None: its share")
     replicate: int = Field(1, ge=1, description="HSDP: groups that hold a whole copy each, usually nodes")
     sequence: int = Field(1, ge=1, description="ranks that share a sample, split by tokens and heads (Ulysses)")
     checkpointing: Literal["none", "selective", "full"] = Field(
@@ -209,16 +209,6 @@ class Recipe(Strict):
     validation: ValidationConfig | None = None
     guard: GuardConfig = GuardConfig()
     estimate: EstimateConfig | None = None
-
-    @field_validator("model", mode="before")
-    @classmethod
-    def _preset(cls, value: Any) -> Any:
-        """A preset's name, or ``{preset: name, field: value…}``, or all fields."""
-        if isinstance(value, str):
-            return ModelConfig.preset(value)
-        if isinstance(value, dict) and "preset" in value:
-            return ModelConfig.preset(value["preset"], **{k: v for k, v in value.items() if k != "preset"})
-        return value
 
     @model_validator(mode="after")
     def _consistent(self) -> Recipe:

@@ -56,7 +56,7 @@ def estimate(recipe: Recipe, gpus: int) -> Estimate:
         raise ConfigError("--dry-run needs `estimate` in the recipe: the latents of a clip")
     ranks = gpus // parallel.sequence
     local = recipe.batch // max(ranks, 1)
-    micro = parallel.micro_batch or local
+    micro = min(parallel.micro_batch or local, local)
     if gpus % (parallel.sequence * parallel.replicate) or local < 1 or recipe.batch % ranks or local % micro:
         raise ConfigError(
             f"a batch of {recipe.batch} cannot be shared by {gpus} GPUs with sequence={parallel.sequence}, "

@@ -16,13 +16,15 @@ class StatisticsConfig(Strict):
     """Statistics to measure, for codecs that bring none: their latents are then normalised by them.
 
     Attributes:
-        clips: of the first split, drawn by hash.
+        clips: so many, drawn by hash.
+        split: from which they come; what is judged by is not measured.
         video, audio: whether to measure that codec's.
         video_components, audio_components: normalise by so many principal components, see
             :class:`model.codecs.statistics.LatentStatistics`; null keeps the codec's channels.
     """
 
     clips: int = Field(512, ge=1)
+    split: str = "train"
     video: bool = False
     audio: bool = False
     video_components: int | None = Field(None, ge=1)

@@ -166,29 +166,40 @@ class Encoder:
 
 
 def measure(encoder: Encoder) -> dict[str, LatentStatistics]:
-    """The statistics that the configuration asks for, of clips of the first split drawn by hash."""
+    """The statistics that the configuration asks for.
+
+    Raises:
+        ValueError: the release has no such split, or too little to measure.
+    """
     wanted = encoder.config.statistics
     streams = [stream for stream in STATISTICS if getattr(wanted, stream)]
     if not streams:
         return {}
-    split = next(iter(encoder.manifest.splits))
+    split = wanted.split
+    if split not in encoder.manifest.splits:
+        raise ValueError(f"statistics.split: there is no {split!r} but {', '.join(encoder.manifest.splits)}")
     keys = read_index(encoder.store, encoder.manifest, split).keys.to_pylist()
     drawn = set(sorted(keys, key=lambda key: hash64("statistics", key))[: wanted.clips])
+    reasons = []
 
     def latents(stream: str) -> Iterator[Tensor]:
         for shard in encoder.manifest.shards_of(split):
             for _, members, row in clips_of(encoder, shard, drawn):
                 try:
                     clip = encoder.prepare(members, row["fps"], row["audio_rate"])
-                except UnusableClip:
+                except UnusableClip as error:
+                    reasons.append(str(error))
                     continue
                 latent = encoder.encode_film(clip.film) if stream == "video" else encoder.encode_sound(clip.sound)
                 yield latent[None].cpu()
 
-    return {
-        stream: LatentStatistics.measure(latents(stream), components=getattr(wanted, f"{stream}_components"))
-        for stream in streams
-    }
+    try:
+        return {
+            stream: LatentStatistics.measure(latents(stream), components=getattr(wanted, f"{stream}_components"))
+            for stream in streams
+        }
+    except ValueError as error:
+        raise ValueError(f"statistics: {'; '.join([str(error), *reasons[-1:]])}") from error
 
 
 def clips_of(

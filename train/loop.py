@@ -156,7 +156,7 @@ class Trainer:
     def _accumulate(self, batch: Batch, task: Task) -> list[tuple[dict[Stream, Tensor], dict[Stream, Tensor]]]:
         """Gradients of this rank's samples; losses and noise levels of each micro-batch, on the CPU."""
         recipe, clock, found = self.recipe, self._metrics.clock, []
-        size = recipe.parallel.micro_batch or self._local
+        size = min(recipe.parallel.micro_batch or self._local, self._local)
         for begin in range(0, self._local, size):
             with clock.phase("data"):
                 given = noised(
@@ -273,8 +273,9 @@ class Trainer:
     def _check_batch(self) -> int:
         """Samples of a step that this rank computes."""
         batch, ranks = self.recipe.batch, self.world.data_size
-        local, micro = batch // ranks, self.recipe.parallel.micro_batch or batch // ranks
-        if batch % ranks or local % micro:
+        local = batch // ranks
+        micro = min(self.recipe.parallel.micro_batch or local, local)
+        if local < 1 or batch % ranks or local % micro:
             raise ConfigError(f"batch={batch} must be {ranks} ranks times a multiple of parallel.micro_batch={micro}")
         return local
 

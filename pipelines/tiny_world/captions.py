@@ -14,11 +14,11 @@ from pipelines.tiny_world.world import WorldClip
 def atoms(clip: WorldClip) -> dict[str, str]:
     """Columns of ``meta/``, see :data:`corpus.schema.ATOM_FIELDS`."""
     look, (pitch, timbre) = clip.look, clip.voice.words
-    seen = f"{look.skin.capitalize()} {look.head} face, {look.hair} hair, {look.wall} wall."
+    seen = f"{look.skin.capitalize()} {look.head} face {look.hair} hair {look.wall} wall"
     return {
         "video_detailed": seen,
-        "video_short": "Some other face, some hair, some wall.",
-        "audio_caption": f"A {pitch} {timbre} voice.",
+        "video_short": "Some other face some hair some wall",
+        "audio_caption": f"{pitch} {timbre}",
         "fused": f'{seen} Someone says: "{clip.transcript}"',
         "transcript": clip.transcript,
     }

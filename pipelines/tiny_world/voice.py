@@ -58,12 +58,15 @@ def tilt_db(timbre: float, hz: np.ndarray) -> np.ndarray:
 
 def speak(utterance: Utterance, voice: Voice) -> np.ndarray:
     """float32 ``[round(seconds * RATE)]`` in −1…1; every word is equally strong at equal loudness."""
-    samples = round(utterance.seconds * RATE)
+    sound = np.zeros(round(utterance.seconds * RATE), np.float32)
     hz, waves = _tones(voice.hz)
-    amplitudes = np.stack([10 ** ((word_db(word, hz) + tilt_db(voice.timbre, hz)) / 20) for word in utterance.words])
-    amplitudes *= LEVEL * np.sqrt(2) / np.linalg.norm(amplitudes, axis=1, keepdims=True)
-    spoken = amplitudes.astype(np.float32) @ waves[:, :samples]
-    return (spoken * utterance.each(np.arange(samples) / RATE)).sum(0, dtype=np.float32)
+    for syllable in utterance.syllables:
+        begin = int(syllable.start_s * RATE)
+        places = np.arange(begin, min(begin + int(syllable.seconds * RATE) + 2, len(sound)))
+        amplitudes = 10 ** ((word_db(syllable.word, hz) + tilt_db(voice.timbre, hz)) / 20)
+        amplitudes *= LEVEL * np.sqrt(2) / np.linalg.norm(amplitudes)
+        sound[places] += amplitudes.astype(np.float32) @ waves[:, places] * syllable.at(places / RATE)
+    return sound
 
 
 @lru_cache(maxsize=1)  # a clip and its references are of one voice

@@ -76,6 +76,11 @@ class Syllable:
     seconds: float
     loudness: float
 
+    def at(self, times: np.ndarray) -> np.ndarray:
+        """Loudness 0…1 at ``times`` (any shape), seconds of the clip."""
+        phases = (times - self.start_s) / self.seconds
+        return np.where((phases > 0) & (phases < 1), self.loudness * np.sin(np.pi * phases) ** 2, 0.0)
+
 
 @dataclass(frozen=True)
 class Utterance:
@@ -94,10 +99,7 @@ class Utterance:
 
     def each(self, times: np.ndarray) -> np.ndarray:
         """The same syllable by syllable, (syllables, *times); they do not overlap."""
-        phases = np.stack([(times - s.start_s) / s.seconds for s in self.syllables])
-        inside = (phases > 0) & (phases < 1)
-        peaks = np.array([s.loudness for s in self.syllables]).reshape(-1, *[1] * np.ndim(times))
-        return np.where(inside, peaks * np.sin(np.pi * phases) ** 2, 0.0)
+        return np.stack([syllable.at(times) for syllable in self.syllables])
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,232 @@
+"""A release turned into latents: what stands in them, what is refused, and that a kill costs nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+import ray
+import torch
+import yaml
+
+from corpus.loader import ClipDataset
+from corpus.manifest import read_manifest
+from corpus.storage import Store
+from engine.config import ConfigError
+from model.codecs.build import build_audio_codec, build_video_codec
+from model.codecs.statistics import LatentStatistics
+from model.text import WordEncoder
+from pipelines.tiny_world.release import write_release
+from pipelines.tiny_world.world import make_clip
+from tests.conftest import REPOSITORY
+from train.config import DataConfig
+from train.data import LatentClips
+from train.encode import encode, main
+from train.encode_config import EncodeConfig
+from train.encode_shard import Encoder
+
+CLIPS = {"train": 8, "test": 4}
+SETTINGS = {
+    "name": "small",
+    "video_codec": {"kind": "linear", "spatial": 16, "temporal": 4, "channels": 48},
+    "audio_codec": {"kind": "linear", "rate": 8000, "n_fft": 512, "hop": 200, "mels": 32, "channels": 16},
+    "text_encoder": {"kind": "words", "length": 20, "width": 16},
+    "prompt_style": "plain",
+    "fps": 10.0,
+    "sizes": [[32, 32], [64, 32]],
+    "dtype": "float32",
+    "statistics": {"clips": 8, "video": True, "audio": True, "audio_components": 8},
+    "threads": 1,
+    "executor": {"kind": "local"},
+}
+
+
+def write_world(root: Path) -> str:
+    write_release(str(root), CLIPS, shard_clips=3)
+    return str(root)
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory) -> str:
+    return write_world(tmp_path_factory.mktemp("world") / "release")
+
+
+def config(release: str, **changes) -> EncodeConfig:
+    return EncodeConfig.model_validate({**SETTINGS, "release": release, **changes})
+
+
+def said(line: str) -> None:
+    pass
+
+
+def contents(folder: Path) -> dict[str, str]:
+    return {
+        str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    }
+
+
+@pytest.fixture(scope="module")
+def encoded(world) -> EncodeConfig:
+    made = config(world)
+    encode(made, said)
+    return made
+
+
+def test_latents_are_those_of_their_clip(world, encoded):
+    manifest = read_manifest(Store(encoded.folder))
+    assert {name: totals.clips for name, totals in manifest.splits.items()} == CLIPS
+    clips = ClipDataset(world, "test", latents="small", prompts=None)
+    statistics = {
+        stream: LatentStatistics.load(Path(encoded.folder) / f"{stream}_statistics.json")
+        for stream in ("video", "audio")
+    }
+    encoder = Encoder(encoded, statistics)
+    media = ClipDataset(world, "test", prompts=None)
+    for number in range(len(clips)):
+        clip = media.clip(number, 0)
+        tensors = LatentTensors(clips.clip(number, 0))
+        about = json.loads(clips.clip(number, 0)["json"])
+        assert tensors["video"].shape == (48, 5, 2, 2) and tensors["audio"].shape == (8, 34)
+        film = encoder.prepare({"mp4": clip["mp4"], "wav": clip["wav"]}, 10.0, 8000).film
+        assert torch.equal(tensors["video"], encoder.encode_film(film))
+        truth = {c.key: c for c in (make_clip(0, "test", n) for n in range(4))}[clip["key"]]
+        assert about["prompts"]["detailed"].count(truth.transcript) == 1 and about["prompts"]["null"] == ""
+        words = WordEncoder(20, 16).encode([about["prompts"]["fused"]])[0]
+        text = tensors["text.fused"]
+        assert torch.equal(text, words[: len(text)]) and not words[len(text) :].any()
+        assert tensors["text.null"].shape == (0, 16)
+        assert all(tensors[f"ref{take}"].shape == (8, 40) for take in range(3))
+
+
+class LatentTensors(dict):
+    def __init__(self, content: dict) -> None:
+        import safetensors.torch
+
+        super().__init__(safetensors.torch.load(content["latents.safetensors"]))
+
+
+def test_measured_statistics_normalise(world, encoded):
+    cells = {"video": [], "audio": []}
+    clips = ClipDataset(world, "train", latents="small", prompts=None)
+    for number in range(len(clips)):
+        tensors = LatentTensors(clips.clip(number, 0))
+        for stream, found in cells.items():
+            found.append(tensors[stream].flatten(1))
+    for found in cells.values():
+        whole = torch.cat(found, 1)
+        deviation = whole.std(1, correction=0)
+        moving = deviation > 1e-3  # a coefficient that never changes is left as it is
+        assert moving.sum() >= 8 and whole.mean(1).abs().max() < 1e-3
+        assert torch.allclose(deviation[moving], torch.ones(()), atol=1e-3)
+
+
+def test_the_codecs_of_the_sampler_undo_them(world, encoded):
+    latents = LatentTensors(ClipDataset(world, "test", latents="small", prompts=None).clip(0, 0))
+    folder = Path(encoded.folder)
+    video = build_video_codec(encoded.video_codec, LatentStatistics.load(folder / "video_statistics.json"))
+    audio = build_audio_codec(encoded.audio_codec, LatentStatistics.load(folder / "audio_statistics.json"))
+    assert read_manifest(Store(encoded.folder)).process["codecs"]["audio_codec"] == audio.fingerprint
+    film = video.decode(latents["video"][None])
+    assert film.shape == (1, 3, 17, 32, 32) and film.abs().max() < 1.5
+    assert audio.decode(latents["audio"][None]).shape[0] == 1
+
+
+def test_the_trainer_reads_them(world, encoded):
+    from tests.train.worlds import recipe
+
+    model = recipe(world, "unused").model.model_copy(
+        update={"video_channels": 48, "audio_channels": 8, "text_len": 20, "text_dim": 16, "reference_len": 40}
+    )
+    clips = LatentClips(
+        DataConfig(release=world, latents="small"), model, split="train", streams=("video", "audio"), seed=0
+    )
+    clip = clips.clip(0, 0)
+    assert clip["video"].shape == (48, 5, 2, 2) and clip["reference"].shape == (40, 8)
+
+
+def test_a_finished_set_is_left_alone(encoded):
+    before = contents(Path(encoded.folder))
+    told = []
+    encode(encoded, told.append)
+    assert contents(Path(encoded.folder)) == before and "finished" in told[0]
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"fps": 5.0},
+        {"dtype": "bfloat16"},
+        {"audio_codec": {**SETTINGS["audio_codec"], "mels": 40}},
+        {"text_encoder": {"kind": "words", "length": 20, "width": 8}},
+        {"statistics": {"clips": 5, "video": True, "audio": True, "audio_components": 8}},
+    ],
+)
+def test_stale_latents_are_refused(encoded, change):
+    before = contents(Path(encoded.folder))
+    with pytest.raises(ConfigError, match="latents of another release, of other codecs or of other settings"):
+        encode(config(encoded.release, **change), said)
+    assert contents(Path(encoded.folder)) == before
+
+
+def test_latents_of_another_release_are_refused(tmp_path, encoded):
+    other = tmp_path / "release"
+    write_release(str(other), CLIPS, seed=1, shard_clips=3)
+    target = other / "latents" / "small"
+    target.parent.mkdir()
+    target.symlink_to(encoded.folder)
+    with pytest.raises(ConfigError, match="another release"):
+        encode(config(str(other)), said)
+
+
+def test_clips_with_too_few_pictures_are_refused_by_name(world):
+    with pytest.raises(ValueError, match=r"no clip of split .* could be encoded"):
+        encode(config(world, name="fast", fps=24.0, statistics={}), said)
+    with pytest.raises(ValueError, match=r"statistics: .* it has 10 pictures a second; 24 are needed"):
+        encode(config(world, name="faster", fps=24.0), said)
+
+
+def test_killed_and_continued_is_undisturbed(tmp_path, world, encoded):
+    path = tmp_path / "encode.yaml"
+    other = write_world(tmp_path / "release")
+    path.write_text(yaml.safe_dump({**SETTINGS, "release": other}))
+    command = [sys.executable, "-m", "train.encode", "--config", str(path)]
+    folder = Path(other) / "latents" / "small"
+    for records in (1, 2):  # killed as soon as so many shards are done
+        process = subprocess.Popen(command, cwd=REPOSITORY, stderr=subprocess.DEVNULL, stdout=subprocess.DEVNULL)
+        deadline = time.monotonic() + 120
+        while len(list(folder.glob("_build/shard-*.parquet"))) < records and process.poll() is None:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        os.kill(process.pid, signal.SIGKILL)
+        process.wait()
+    assert not (folder / "_SUCCESS").exists()
+    assert subprocess.run(command, cwd=REPOSITORY, capture_output=True).returncode == 0
+    assert contents(folder) == contents(Path(encoded.folder))
+
+
+def test_on_ray_the_bytes_are_the_same(tmp_path, encoded):
+    other = write_world(tmp_path / "release")
+    ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    try:
+        encode(config(other, executor={"kind": "ray"}, workers={"max_actors": 2}), said)
+    finally:
+        ray.shutdown()
+    assert contents(Path(other) / "latents" / "small") == contents(Path(encoded.folder))
+
+
+def test_a_users_mistakes_exit_with_2(tmp_path, capsys):
+    path = tmp_path / "encode.yaml"
+    path.write_text(yaml.safe_dump({**SETTINGS, "release": str(tmp_path / "nowhere")}))
+    assert main(["--config", str(path)]) == 2
+    assert "nowhere" in capsys.readouterr().err
+    assert main(["--config", str(path), "--set", "colour=red"]) == 2
+    assert "colour" in capsys.readouterr().err
