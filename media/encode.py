@@ -12,6 +12,7 @@ from itertools import chain
 from pathlib import Path
 
 import av
+import cv2
 import numpy as np
 
 from media.resample import packed_frame, resample
@@ -90,6 +91,13 @@ def write_wav(path: str | os.PathLike[str], audio: np.ndarray, rate: int) -> Non
         out.setsampwidth(2)
         out.setframerate(rate)
         out.writeframes(np.ascontiguousarray(pcm.T).tobytes())
+
+
+def write_png(path: str | os.PathLike[str], picture: np.ndarray) -> None:
+    """uint8 RGB ``[h, w, 3]``, without loss; replaced atomically."""
+    _, data = cv2.imencode(".png", picture[..., ::-1])
+    with replacing(path) as temporary:
+        Path(temporary).write_bytes(data.tobytes())
 
 
 class AudioTrack:

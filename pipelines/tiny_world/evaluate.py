@@ -10,7 +10,6 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-import av
 import numpy as np
 
 from corpus.decoders import decode_sound, decode_video
@@ -18,6 +17,7 @@ from corpus.loader import ATOM_COLUMNS, ClipDataset
 from corpus.manifest import read_manifest
 from corpus.prompts import ATOMS, render
 from corpus.storage import Store
+from media.encode import write_png
 from model.generate import Sampler
 from model.output import Sample
 from model.request import Request
@@ -67,11 +67,7 @@ def _unseen(content: dict, truths: dict[str, WorldClip], folder: Path) -> Unseen
     files = {"video": folder / f"{key}.mp4", "reference": folder / f"{key}.wav", "image": folder / f"{key}.png"}
     files["video"].write_bytes(content["mp4"])
     files["reference"].write_bytes(content["ref.wav"])
-    with av.open(str(files["image"]), "w", format="image2") as out:
-        stream = out.add_stream("png", rate=1)
-        stream.width, stream.height, stream.pix_fmt = SIDE, SIDE, "rgb24"
-        for frame in (av.VideoFrame.from_ndarray(film[0], format="rgb24"), None):
-            out.mux(stream.encode(frame))
+    write_png(files["image"], film[0])
     prompts = {form: render(content, form, STYLE) for form in ATOMS}
     return UnseenClip(truths[key], film, decode_sound(content["wav"])[0], prompts, files)
 

@@ -9,8 +9,9 @@ import numpy as np
 import pytest
 
 from media.decode import decode_clip
-from media.encode import write_video, write_wav
+from media.encode import write_png, write_video, write_wav
 from media.probe import probe
+from media.reading import read_picture
 from media.resample import resample
 from tests.media import factory
 
@@ -119,3 +120,9 @@ def test_resample_keeps_time_and_level(rate, new_rate):
 
 def test_resample_of_nothing():
     assert resample(np.zeros(0, np.float32), 44_100, 16_000).shape == (0,)
+
+
+def test_a_png_is_its_picture(tmp_path):
+    picture = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
+    write_png(tmp_path / "a.png", picture)
+    np.testing.assert_array_equal(read_picture(str(tmp_path / "a.png")), picture)

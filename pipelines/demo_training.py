@@ -1,0 +1,92 @@
+"""The whole way of the demo's talkers: raw clips, curation, release, latents, both stages of training, samples.
+
+It proves that every seam holds, not that it generates well: a few hundred steps on a few clips teach little. Each step
+is the ordinary command with a configuration of ``configs/demo/``; what is finished is not done again.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from corpus.decoders import decode_video
+from corpus.loader import ClipDataset
+from engine.config import load
+from media.encode import write_png
+from model.generate import Sampler
+from model.output import is_done, output_folder
+from model.request import make_request
+from model.settings import SampleConfig
+from pipelines.demo import CONFIG, demo, executor_settings
+from pipelines.release import release
+from train.cli import main as train
+from train.encode import encode
+from train.encode_config import EncodeConfig
+
+CONFIGS = CONFIG.parents[1]
+SAMPLES = ("t2av", "tv2a", "ti2av")
+
+
+def demo_training(folder: Path, executor: str, overrides: list[str], say: Callable[[str], None]) -> int:
+    """Everything under ``folder``: the demo's corpus and run, ``release/``, ``stage1/``, ``stage2/``, ``samples/``."""
+    if code := demo(folder, executor, overrides):
+        return code
+    say("publishing what was kept")
+    settings = [f"root={folder / 'release'}", "version=demo", f"curation={CONFIG}", "split.shares={train: 1}"]
+    curated = ", ".join([f"root={folder / 'run'}", *overrides])
+    release(
+        str(CONFIGS / "release" / "cpu.yaml"),
+        [*settings, f"curation_set=[{curated}]", *executor_settings(executor)],
+        say,
+    )
+    say("encoding it")
+    published = str(folder / "release" / "demo")
+    config = load(
+        CONFIGS / "demo" / "encode.yaml", EncodeConfig, [f"release={published}", *executor_settings(executor)]
+    )
+    encode(config, say)
+    for stage in (1, 2):
+        out = folder / f"stage{stage}"
+        if (out / "export").exists():
+            say(f"stage {stage} is trained")
+            continue
+        say(f"training stage {stage}")
+        arguments = ["--config", str(CONFIGS / "demo" / f"stage{stage}.yaml"), "--resume"]
+        changes = [f"out={out}", f"data.release={published}"]
+        if stage == 2:
+            changes.append(f"init.audio={folder / 'stage1' / 'export'}")
+        for change in changes:
+            arguments += ["--set", change]
+        if code := train(stage, arguments):
+            return code
+    say("sampling")
+    for path in _sample(folder, published, Path(config.folder)):
+        print(f"sample: {path.resolve()}")
+    return 0
+
+
+def _sample(folder: Path, published: str, latents: Path) -> list[Path]:
+    """One sample a task; what is given comes from the first published clip."""
+    config = SampleConfig.read(CONFIGS / "demo" / "sample.yaml", weights=str(folder / "stage2" / "export"))
+    statistics = {
+        f"{stream}_codec": getattr(config, f"{stream}_codec").model_copy(
+            update={"statistics": latents / f"{stream}_statistics.json"}
+        )
+        for stream in ("video", "audio")
+    }
+    sampler = Sampler(config.model_copy(update=statistics))
+    out = folder / "samples"
+    with output_folder(out):
+        video, image = out / "given.mp4", out / "given.png"
+        content = ClipDataset(published, "train", prompts=None).clip(0, 0)["mp4"]
+        video.write_bytes(content)
+        write_png(image, decode_video(content)[0])
+        given = {"tv2a": {"video": str(video)}, "ti2av": {"image": str(image)}}
+        for task in SAMPLES:
+            row = {"key": task, "task": task, "prompt": "", **given.get(task, {})}
+            request = make_request(row, config.request_defaults())
+            made_by = sampler.made_by(request)
+            if not is_done(out, task, made_by["fingerprint"]):
+                (sample,) = sampler.generate([request])
+                sample.save(out, made_by)
+    return [out / f"{task}.mp4" for task in SAMPLES]
