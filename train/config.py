@@ -18,11 +18,12 @@ SPEED_ONLY = ("out", "parallel", "log", "checkpoint", "validation", "guard", "es
 
 
 class DataConfig(Strict):
-    """What is read: the latents of a release, as ``train.encode`` wrote them."""
+    """What is read: a release's latents, as ``train.encode`` wrote them, or its clips, encoded while they are read."""
 
     release: str = Field(description="folder or fsspec URL")
     split: str = "train"
-    latents: str = Field(description="name of the encoder under the release's `latents/`")
+    latents: str | None = Field(None, description="name of the encoder under the release's `latents/`")
+    encode: str | None = Field(None, description="in place of latents: a configuration of train.encode")
     durations_s: tuple[float, ...] = Field((), description="buckets by length; clips are cut to their bucket's")
     aspects: tuple[float, ...] = Field((), description="buckets by width over height")
     texts: dict[str, dict[str, float]] = Field(
@@ -34,6 +35,12 @@ class DataConfig(Strict):
     in_memory: bool = Field(False, description="keep what has been read; for worlds that fit")
     cache: str | None = Field(None, description="folder for shards of a remote release")
     cache_gb: float = Field(500.0, gt=0)
+
+    @model_validator(mode="after")
+    def _one_source(self) -> DataConfig:
+        if (self.latents is None) == (self.encode is None):
+            raise ValueError("give either latents or encode")
+        return self
 
     @field_validator("texts")
     @classmethod

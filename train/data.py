@@ -1,4 +1,5 @@
-"""Batches of latents: what ``train.encode`` wrote beside a release, cut to their bucket and stacked.
+"""Batches of latents: what ``train.encode`` wrote beside a release (or :mod:`train.raw` makes of clips while they are
+read), cut to their bucket and stacked.
 
 A clip's member ``KEY.latents.safetensors`` holds ``video`` (C, F, h, w), ``audio`` (C, L), ``ref0`` … ``ref2`` (C, L)
 and ``text.<variant>`` (rows, D), normalised, in any floating dtype. The variant ``null`` is the empty prompt.
@@ -76,25 +77,38 @@ class Batch(NamedTuple):
         return self.texts.get(task, self.texts["default"])
 
 
-class LatentClips(ClipDataset):
-    """Clips of a release as their latents: dicts of one clip's part of :class:`Batch`.
+class TrainingClips(ClipDataset):
+    """Clips of a release for the trainer: dicts of one clip's part of :class:`Batch`.
 
     Prompt variant and reference take are drawn by hash of (key, epoch, seed).
 
+    Args:
+        columns: of ``meta/`` that :meth:`tensors` needs.
+        members: that it needs, all if None.
+
     Raises:
-        ValueError: as :class:`~corpus.loader.ClipDataset`; a clip without latents or without a prompt that the recipe
-            gives a share; latents that are not of the model's channels.
+        ValueError: as :class:`~corpus.loader.ClipDataset`; a clip without a prompt that the recipe gives a share;
+            latents that are not of the model's channels.
     """
 
     def __init__(
-        self, config: DataConfig, model: ModelConfig, *, split: str, streams: Sequence[Stream], seed: int
+        self,
+        config: DataConfig,
+        model: ModelConfig,
+        *,
+        split: str,
+        streams: Sequence[Stream],
+        seed: int,
+        members: Sequence[str] | None,
+        columns: Sequence[str] = (),
     ) -> None:
         super().__init__(
             config.release,
             split,
             latents=config.latents,
-            members=[MEMBER],
+            members=members,
             prompts=None,
+            columns=columns,
             seed=seed,
             cache=config.cache,
             cache_bytes=int(config.cache_gb * 1e9),
@@ -103,11 +117,15 @@ class LatentClips(ClipDataset):
         self._texts = {"default": {}, **config.texts}
         if not self._texts["default"]:
             raise ValueError("data.texts: there is no `default`")
-        self._kept: dict[int, dict[str, Tensor]] | None = {} if config.in_memory else None
+
+    def tensors(self, number: int, epoch: int) -> Mapping[str, Tensor]:
+        """A clip's latents and embeddings by name, see the top of this module."""
+        raise NotImplementedError
 
     def clip(self, number: int, epoch: int) -> dict[str, Any]:
-        tensors = self._tensors(number)
+        tensors = self.tensors(number, epoch)
         key = self.index.keys[number].as_py()
+        self._check(key, tensors)
         draw = {"key": key, "epoch": epoch, "seed": self.seed}
         frames, length = self._bounds(float(self.index.duration_s[number]))
         takes = sorted(name for name in tensors if name.startswith("ref"))
@@ -124,28 +142,18 @@ class LatentClips(ClipDataset):
             "null_text": tensors[f"text.{NULL_TEXT}"],
         }
 
-    def _tensors(self, number: int) -> Mapping[str, Tensor]:
-        if self._kept is not None and number in self._kept:
-            return self._kept[number]
-        content = super().clip(number, 0)
-        try:
-            tensors = safetensors.torch.load(content[MEMBER])
-        except SafetensorError as error:
-            raise ValueError(f"latents of {content['key']} are not readable: {error}") from None
+    def _check(self, key: str, tensors: Mapping[str, Tensor]) -> None:
         model = self._model
         channels = {"audio": model.audio_channels, "video": model.video_channels}
         wanted = {"audio", f"text.{NULL_TEXT}"} | ({"video"} if self._with_video else set())
         for name in wanted:
             if name not in tensors:
-                raise ValueError(f"latents of {content['key']} lack {name}: encode the release again")
+                raise ValueError(f"latents of {key} lack {name}: encode the release again")
             if name in channels and tensors[name].shape[0] != channels[name]:
                 raise ValueError(
-                    f"{name} latents of {content['key']} have {tensors[name].shape[0]} channels, the model "
+                    f"{name} latents of {key} have {tensors[name].shape[0]} channels, the model "
                     f"{channels[name]}: give the recipe the model that fits the codec"
                 )
-        if self._kept is not None:
-            self._kept[number] = tensors
-        return tensors
 
     def _bounds(self, duration_s: float) -> tuple[int | None, int | None]:
         """Latent frames and audio latents that a clip's bucket leaves of it; None for all."""
@@ -165,6 +173,47 @@ class LatentClips(ClipDataset):
         if not shares:
             raise ValueError(f"clip {key} has none of the prompts that data.texts.{table} names: {self._texts[table]}")
         return by_share(shares, hash64("text", table, key, epoch, seed) / 2**64)
+
+
+class LatentClips(TrainingClips):
+    """Clips whose latents ``train.encode`` wrote.
+
+    Raises:
+        ValueError: as :class:`TrainingClips`, and latents that cannot be read.
+    """
+
+    def __init__(
+        self, config: DataConfig, model: ModelConfig, *, split: str, streams: Sequence[Stream], seed: int
+    ) -> None:
+        super().__init__(config, model, split=split, streams=streams, seed=seed, members=[MEMBER])
+        self._kept: dict[int, dict[str, Tensor]] | None = {} if config.in_memory else None
+
+    def tensors(self, number: int, epoch: int) -> Mapping[str, Tensor]:
+        if self._kept is not None and number in self._kept:
+            return self._kept[number]
+        content = ClipDataset.clip(self, number, epoch)
+        try:
+            tensors = safetensors.torch.load(content[MEMBER])
+        except SafetensorError as error:
+            raise ValueError(f"latents of {content['key']} are not readable: {error}") from None
+        if self._kept is not None:
+            self._kept[number] = tensors
+        return tensors
+
+
+def training_clips(
+    config: DataConfig, model: ModelConfig, *, split: str, streams: Sequence[Stream], seed: int
+) -> TrainingClips:
+    """What the recipe reads: stored latents, or clips that are encoded while they are read.
+
+    Raises:
+        ValueError: see :class:`LatentClips` and :class:`train.raw.RawClips`.
+    """
+    if config.latents:
+        return LatentClips(config, model, split=split, streams=streams, seed=seed)
+    from train.raw import RawClips  # brings the codecs along
+
+    return RawClips(config, model, split=split, streams=streams, seed=seed)
 
 
 class Stack:
@@ -211,10 +260,10 @@ def open_loader(recipe: Recipe, *, rank: int, world: int, pin_memory: bool = Fal
     """Endless batches of the recipe's training split, this rank's part of each.
 
     Raises:
-        ValueError: see :class:`LatentClips` and :class:`~corpus.loader.ClipLoader`.
+        ValueError: see :func:`training_clips` and :class:`~corpus.loader.ClipLoader`.
     """
     data = recipe.data
-    clips = LatentClips(data, recipe.model, split=data.split, streams=recipe.streams, seed=recipe.seed)
+    clips = training_clips(data, recipe.model, split=data.split, streams=recipe.streams, seed=recipe.seed)
     return ClipLoader(
         clips,
         batch=recipe.batch,

@@ -140,6 +140,11 @@ class Encoder:
         """``[n]`` → (C, L)"""
         return self.audio_codec.encode(torch.from_numpy(sound).to(self.device)[None])[0]
 
+    def prompts(self, row: Mapping[str, Any]) -> dict[str, str]:
+        """Every variant that a row of ``meta/`` allows, and the empty one."""
+        variants = {name: render(row, name, self.config.prompt_style) for name in ATOMS if row[ATOMS[name]]}
+        return variants | {NULL_TEXT: ""}
+
     def encode(self, clip: Prepared, prompts: Mapping[str, str]) -> dict[str, Tensor]:
         """Tensors of ``KEY.latents.safetensors``, on the CPU, see :mod:`train.data`."""
         tensors = {"video": self.encode_film(clip.film), "audio": self.encode_sound(clip.sound)}
@@ -231,8 +236,7 @@ def encode_shard(encoder: Encoder, out: Store, shard: ShardEntry) -> int:
 
     def samples() -> Iterator[Packed]:
         for key, members, row in clips_of(encoder, shard):
-            prompts = {name: render(row, name, encoder.config.prompt_style) for name in ATOMS if row[ATOMS[name]]}
-            prompts[NULL_TEXT] = ""
+            prompts = encoder.prompts(row)
             try:
                 clip = encoder.prepare(members, row["fps"], row["audio_rate"])
             except UnusableClip as error:

@@ -21,7 +21,7 @@ from model.settings import SampleConfig
 from model.tasks import TASKS
 from model.transformer import UniTalking
 from train.config import Recipe
-from train.data import LatentClips, Stack
+from train.data import Stack, training_clips
 from train.loss import losses, noised_at
 from train.metrics import STREAMS
 from train.noise import Draws
@@ -40,7 +40,7 @@ class Validation:
 
     def __init__(self, recipe: Recipe, world: World) -> None:
         self._recipe, self._config, self._world = recipe, recipe.validation, world
-        self._clips = LatentClips(
+        self._clips = training_clips(
             recipe.data, recipe.model, split=self._config.split, streams=recipe.streams, seed=SEED
         )
         self._sampling: SampleConfig | None = None

@@ -27,7 +27,7 @@ from pipelines.tiny_world.release import write_release
 from pipelines.tiny_world.world import make_clip
 from tests.conftest import REPOSITORY
 from train.config import DataConfig
-from train.data import LatentClips
+from train.data import LatentClips, training_clips
 from train.encode import encode, main
 from train.encode_config import EncodeConfig
 from train.encode_shard import Encoder
@@ -151,6 +151,31 @@ def test_the_trainer_reads_them(world, encoded):
     )
     clip = clips.clip(0, 0)
     assert clip["video"].shape == (48, 5, 2, 2) and clip["reference"].shape == (40, 8)
+
+
+def test_raw_clips_are_the_same_samples(tmp_path, world):
+    """Without measured statistics, which only stored latents have."""
+    from tests.train.worlds import recipe
+
+    content = {**SETTINGS, "name": "plain", "statistics": {}}
+    encode(config(world, **content), said)
+    path = tmp_path / "encode.yaml"
+    path.write_text(yaml.safe_dump({**content, "release": "another"}))
+    changes = {"video_channels": 48, "audio_channels": 16, "text_len": 20, "text_dim": 16, "reference_len": 40}
+    model = recipe(world, "unused").model.model_copy(update=changes)
+    stored, raw = (
+        training_clips(DataConfig(release=world, **source), model, split="train", streams=("video", "audio"), seed=5)
+        for source in ({"latents": "plain"}, {"encode": str(path)})
+    )
+    for number in range(CLIPS["train"]):
+        there, here = ({**clips.clip(number, 2)} for clips in (stored, raw))
+        assert there["name"] == here["name"] and there["texts"].keys() == here["texts"].keys()
+        for name in ("video", "audio", "reference", "null_text"):
+            assert torch.equal(there[name], here[name]), name
+        assert all(torch.equal(there["texts"][name], here["texts"][name]) for name in there["texts"])
+    path.write_text(yaml.safe_dump({**SETTINGS, "release": world}))
+    with pytest.raises(ValueError, match="measured statistics need"):
+        training_clips(DataConfig(release=world, encode=str(path)), model, split="train", streams=("audio",), seed=0)
 
 
 def test_a_finished_set_is_left_alone(encoded):
