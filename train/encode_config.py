@@ -21,6 +21,7 @@ class StatisticsConfig(Strict):
         video, audio: whether to measure that codec's.
         video_components, audio_components: normalise by so many principal components, see
             :class:`model.codecs.statistics.LatentStatistics`; null keeps the codec's channels.
+        video_whitening, audio_whitening: see :meth:`model.codecs.statistics.LatentStatistics.measure`.
     """
 
     clips: int = Field(512, ge=1)
@@ -29,6 +30,8 @@ class StatisticsConfig(Strict):
     audio: bool = False
     video_components: int | None = Field(None, ge=1)
     audio_components: int | None = Field(None, ge=1)
+    video_whitening: float = Field(1.0, ge=0, le=1)
+    audio_whitening: float = Field(1.0, ge=0, le=1)
 
 
 class EncodeConfig(Strict):

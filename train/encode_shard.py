@@ -200,7 +200,11 @@ def measure(encoder: Encoder) -> dict[str, LatentStatistics]:
 
     try:
         return {
-            stream: LatentStatistics.measure(latents(stream), components=getattr(wanted, f"{stream}_components"))
+            stream: LatentStatistics.measure(
+                latents(stream),
+                components=getattr(wanted, f"{stream}_components"),
+                whitening=getattr(wanted, f"{stream}_whitening"),
+            )
             for stream in streams
         }
     except ValueError as error:

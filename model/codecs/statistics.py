@@ -16,7 +16,8 @@ class LatentStatistics(BaseModel):
 
     Attributes:
         mean: one value a channel.
-        std: positive, one value a normalised channel.
+        std: positive, what a normalised channel is divided by: its deviation, unless it was measured with another
+            ``whitening``.
         count: latent cells that were measured.
         components: unit vectors over the channels, the one of largest deviation first: normalised channels are the
             projections on them. None: normalised channels are the channels themselves.
@@ -38,11 +39,15 @@ class LatentStatistics(BaseModel):
         return self
 
     @classmethod
-    def measure(cls, latents: Iterable[Tensor], *, components: int | None = None) -> LatentStatistics:
+    def measure(
+        cls, latents: Iterable[Tensor], *, components: int | None = None, whitening: float = 1.0
+    ) -> LatentStatistics:
         """Of unnormalised latents (B, C, …), in one pass (Chan et al. 1979).
 
         Args:
             components: how many of the principal components to normalise by (Pearson 1901); None for the channels.
+            whitening: 1 gives every normalised channel the deviation 1; 0 leaves their proportions as they are. In
+                between, a channel's deviation is its own to the power of 1 − whitening. Their mean square is 1 always.
 
         Raises:
             ValueError: there are none, they do not have one number of channels, or they do not vary in so many
@@ -65,10 +70,11 @@ class LatentStatistics(BaseModel):
             raise ValueError("no latents to measure")
         if components:
             std, axes = _principal(squares / count, components)
+            std = _partly(std, whitening)
             return cls(mean=tuple(mean.tolist()), std=tuple(std.tolist()), count=count, components=axes.tolist())
         # A channel that never changes carries nothing; it is left as it is.
         deviation = (squares / count).sqrt()
-        deviation = torch.where(deviation > 1e-6, deviation, 1.0)
+        deviation = _partly(torch.where(deviation > 1e-6, deviation, 1.0), whitening)
         return cls(mean=tuple(mean.tolist()), std=tuple(deviation.tolist()), count=count)
 
     @classmethod
@@ -118,6 +124,12 @@ class Normaliser(nn.Module):
 
 def _shaped(values: Tensor, latent: Tensor) -> Tensor:
     return values.view(-1, *[1] * (latent.ndim - 2))
+
+
+def _partly(deviation: Tensor, whitening: float) -> Tensor:
+    """What to divide channels of these deviations by."""
+    left = deviation ** (1 - whitening)
+    return deviation / left * left.square().mean().sqrt()
 
 
 def _principal(covariance: Tensor, components: int) -> tuple[Tensor, Tensor]:

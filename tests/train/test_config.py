@@ -8,18 +8,43 @@ from pydantic import ValidationError
 
 from engine.config import ConfigError, load
 from model.config import ModelConfig
+from model.settings import SampleConfig
 from tests.conftest import REPOSITORY
 from tests.train.worlds import recipe
 from train.config import Recipe
+from train.encode_config import EncodeConfig
 
-RECIPES = sorted((REPOSITORY / "configs" / "train").glob("*.yaml"))
+CONFIGS = REPOSITORY / "configs"
+FILES = sorted([*CONFIGS.glob("train/*.yaml"), *CONFIGS.glob("demo/*.yaml")])
+ENCODERS = [path for path in FILES if path.stem.startswith("encode")]
+RECIPES = [path for path in FILES if path not in ENCODERS and path.stem != "sample"]
 
 
-@pytest.mark.parametrize("path", RECIPES, ids=lambda path: path.stem)
+@pytest.mark.parametrize("path", RECIPES, ids=lambda path: f"{path.parent.name}-{path.stem}")
 def test_the_recipes_of_the_repository_are_valid(path):
     read = load(path, Recipe)
     assert Recipe.model_validate(read.content()) == read
     assert abs(sum(read.tasks.values()) - 1) < 1e-12
+
+
+@pytest.mark.parametrize("path", ENCODERS, ids=lambda path: f"{path.parent.name}-{path.stem}")
+def test_the_encoders_configurations_are_valid(path):
+    assert load(path, EncodeConfig).release
+
+
+@pytest.mark.parametrize(
+    ("sample", "recipe_file", "encoder"),
+    [("sample/tiny_world", "train/tiny_stage2", "train/encode_tiny"), ("demo/sample", "demo/stage2", "demo/encode")],
+)
+def test_what_is_trained_on_is_what_is_sampled(sample, recipe_file, encoder):
+    """The same model, the same codecs, the same pictures a second."""
+    sampling = SampleConfig.read(CONFIGS / f"{sample}.yaml")
+    trained, encoded = load(CONFIGS / f"{recipe_file}.yaml", Recipe), load(CONFIGS / f"{encoder}.yaml", EncodeConfig)
+    assert sampling.model == trained.model and sampling.model.fps == encoded.fps
+    assert sampling.text_encoder == encoded.text_encoder and sampling.shift == trained.noise.shift
+    assert [sampling.width, sampling.height] == list(encoded.sizes[0])
+    for stream in ("video_codec", "audio_codec"):
+        assert getattr(sampling, stream).model_copy(update={"statistics": None}) == getattr(encoded, stream)
 
 
 def test_the_papers_recipes_say_what_the_paper_says():

@@ -19,6 +19,7 @@ def cluster():
     ray.shutdown()
 
 
+@pytest.mark.timeout(900)  # Ray starts a dozen processes first, which takes minutes where others work too
 def test_a_run_of_two_ranks(tmp_path, cluster):
     world = write_world(str(tmp_path / "release"))
     path = tmp_path / "recipe.yaml"

@@ -78,3 +78,17 @@ def test_a_codec_with_components_has_their_channels(tmp_path):
 def test_inconsistent_statistics_are_refused(wrong):
     with pytest.raises(ValidationError):
         LatentStatistics(**{"mean": (0.0, 0.0), "std": (1.0, 1.0), "count": 2, **wrong})
+
+
+@pytest.mark.parametrize("components", [None, 3])
+@pytest.mark.parametrize("whitening", [0.0, 0.5, 1.0])
+def test_partial_whitening_keeps_some_of_the_proportions(components, whitening):
+    generator = torch.Generator().manual_seed(0)
+    deviations = torch.tensor([4.0, 1.0, 0.25])
+    latents = torch.randn(1, 3, 20_000, generator=generator) * deviations[:, None] + 1
+    statistics = LatentStatistics.measure([latents], components=components, whitening=whitening)
+    found = Normaliser(3, statistics).normalise(latents).std(dim=(0, 2))
+    expected = deviations ** (1 - whitening)
+    expected /= expected.square().mean().sqrt()
+    torch.testing.assert_close(found, expected, rtol=0.05, atol=0)
+    torch.testing.assert_close(Normaliser(3, statistics).restore(Normaliser(3, statistics).normalise(latents)), latents)
