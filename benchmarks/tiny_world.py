@@ -21,7 +21,6 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import Any
 
 from benchmarks.machine import headline
 from engine.config import load
@@ -32,8 +31,8 @@ from model.weights.transformer import load_model
 from pipelines.tiny_world.evaluate import Judge, UnseenClip, sample_clips, unseen_clips
 from pipelines.tiny_world.release import write_release
 from pipelines.tiny_world.sheet import draw_sheet
-from train import stage1, stage2
 from train.build import take_streams_apart
+from train.cli import main as train
 from train.config import Recipe
 from train.encode import encode
 from train.encode_config import EncodeConfig
@@ -100,7 +99,6 @@ BARS = {
 def main() -> int:
     options = _options()
     os.environ |= MALLOC
-    os.environ["PYTHONUNBUFFERED"] = "1"
     print(headline("benchmarks.tiny_world"), flush=True)
     release = str(options.folder / "release")
     write_release(
@@ -110,7 +108,7 @@ def main() -> int:
         workers=options.jobs,
         report=_say,
     )
-    encode(load(ENCODE, EncodeConfig, [f"release={release}", *options.set_encode]), _say)
+    encode(load(ENCODE, EncodeConfig, [f"release={release}", "executor.kind=local", *options.set_encode]), _say)
     arms = {name: ARMS[name] for name in (options.arms if options.ablations else ["full"])}
     jobs = [(name, seed) for seed in options.seeds for name in arms]
     found: dict[str, list[dict[str, float]]] = {name: [] for name in arms}
@@ -138,12 +136,12 @@ def learn(options: argparse.Namespace, name: str, seed: int) -> dict[str, float]
     second = [*common, f"out={folder / 'stage2'}", *options.set2, *arm.second]
     if arm.first:
         first = [*common, f"out={folder / 'stage1'}", *options.set1]
-        _train(stage1.main, RECIPES[1], first)
+        _train(1, first)
         second.append(f"init.audio={folder / 'stage1' / 'export'}")
     else:
         steps = sum(load(RECIPES[n], Recipe, s).steps for n, s in ((1, options.set1), (2, options.set2)))
         second += ["init={}", f"steps={steps}"]
-    _train(stage2.main, RECIPES[2], second)
+    _train(2, second)
     spent = {"wall_s": time.perf_counter() - began, "cpu_s": _cpu_s() - cpu}
     judge = Judge(unseen_clips(str(options.folder / "release"), folder / "given", options.clips))
     sampler = open_sampler(options.folder / "release", folder / "stage2" / "export", options, arm, second)
@@ -187,12 +185,12 @@ def _show(clips: Sequence[UnseenClip], sampler: Sampler, folder: Path) -> None:
     draw_sheet(folder / "sheet.png", rows)
 
 
-def _train(command: Any, recipe: Path, overrides: Sequence[str]) -> None:
-    arguments = ["--config", str(recipe)]
+def _train(stage: int, overrides: Sequence[str]) -> None:
+    arguments = ["--config", str(RECIPES[stage])]
     for override in overrides:
         arguments += ["--set", override]
-    if code := command(arguments):
-        raise RuntimeError(f"training ended with {code}: {' '.join(arguments)}")
+    if code := train(stage, arguments):
+        raise RuntimeError(f"stage {stage} ended with {code}: {' '.join(arguments)}")
 
 
 def _cpu_s() -> float:

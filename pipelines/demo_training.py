@@ -6,7 +6,7 @@ is the ordinary command with a configuration of ``configs/demo/``; what is finis
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from corpus.decoders import decode_video
@@ -39,6 +39,15 @@ def demo_training(folder: Path, executor: str, overrides: list[str], say: Callab
         [*settings, f"curation_set=[{curated}]", *executor_settings(executor)],
         say,
     )
+    return train_release(folder, executor, say)
+
+
+def train_release(folder: Path, executor: str, say: Callable[[str], None], changes: Sequence[str] = ()) -> int:
+    """From the release in ``folder`` to samples.
+
+    Args:
+        changes: of both stages' recipes.
+    """
     say("encoding it")
     published = str(folder / "release" / "demo")
     config = load(
@@ -52,11 +61,11 @@ def demo_training(folder: Path, executor: str, overrides: list[str], say: Callab
             continue
         say(f"training stage {stage}")
         arguments = ["--config", str(CONFIGS / "demo" / f"stage{stage}.yaml"), "--resume"]
-        changes = [f"out={out}", f"data.release={published}"]
+        settings = [f"out={out}", f"data.release={published}", *changes]
         if stage == 2:
-            changes.append(f"init.audio={folder / 'stage1' / 'export'}")
-        for change in changes:
-            arguments += ["--set", change]
+            settings.append(f"init.audio={folder / 'stage1' / 'export'}")
+        for setting in settings:
+            arguments += ["--set", setting]
         if code := train(stage, arguments):
             return code
     say("sampling")
@@ -78,12 +87,14 @@ def _sample(folder: Path, published: str, latents: Path) -> list[Path]:
     out = folder / "samples"
     with output_folder(out):
         video, image = out / "given.mp4", out / "given.png"
-        content = ClipDataset(published, "train", prompts=None).clip(0, 0)["mp4"]
+        clips = ClipDataset(published, "train", prompts=None)
+        content = clips.clip(0, 0)["mp4"]
         video.write_bytes(content)
         write_png(image, decode_video(content)[0])
         given = {"tv2a": {"video": str(video)}, "ti2av": {"image": str(image)}}
+        seconds = min(config.seconds, float(clips.index.duration_s[0]))
         for task in SAMPLES:
-            row = {"key": task, "task": task, "prompt": "", **given.get(task, {})}
+            row = {"key": task, "task": task, "prompt": "", "seconds": seconds, **given.get(task, {})}
             request = make_request(row, config.request_defaults())
             made_by = sampler.made_by(request)
             if not is_done(out, task, made_by["fingerprint"]):

@@ -17,12 +17,11 @@ import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor
 
-from corpus.buckets import Buckets
-from corpus.loader import ClipDataset, ClipLoader
+from corpus.loader import ClipDataset
 from corpus.permutation import hash64
 from corpus.prompts import draw_take
 from model.config import ModelConfig, Stream
-from train.config import DataConfig, Recipe
+from train.config import DataConfig
 from train.schedule import by_share
 
 MEMBER = "latents.safetensors"
@@ -201,21 +200,6 @@ class LatentClips(TrainingClips):
         return tensors
 
 
-def training_clips(
-    config: DataConfig, model: ModelConfig, *, split: str, streams: Sequence[Stream], seed: int
-) -> TrainingClips:
-    """What the recipe reads: stored latents, or clips that are encoded while they are read.
-
-    Raises:
-        ValueError: see :class:`LatentClips` and :class:`train.raw.RawClips`.
-    """
-    if config.latents:
-        return LatentClips(config, model, split=split, streams=streams, seed=seed)
-    from train.raw import RawClips  # brings the codecs along
-
-    return RawClips(config, model, split=split, streams=streams, seed=seed)
-
-
 class Stack:
     """Makes a :class:`Batch` of samples; an object, so that reading processes can be handed it."""
 
@@ -254,25 +238,3 @@ class Stack:
 
 def _rows(x: Tensor, rows: int) -> Tensor:
     return F.pad(x, (0, 0, 0, rows - x.shape[0]))
-
-
-def open_loader(recipe: Recipe, *, rank: int, world: int, pin_memory: bool = False) -> ClipLoader:
-    """Endless batches of the recipe's training split, this rank's part of each.
-
-    Raises:
-        ValueError: see :func:`training_clips` and :class:`~corpus.loader.ClipLoader`.
-    """
-    data = recipe.data
-    clips = training_clips(data, recipe.model, split=data.split, streams=recipe.streams, seed=recipe.seed)
-    return ClipLoader(
-        clips,
-        batch=recipe.batch,
-        seed=recipe.seed,
-        buckets=Buckets(data.durations_s, data.aspects),
-        rank=rank,
-        world=world,
-        workers=data.workers,
-        window=data.window,
-        collate=Stack(recipe.model),
-        pin_memory=pin_memory,
-    )

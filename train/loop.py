@@ -25,10 +25,11 @@ from model.tasks import Task
 from train.build import build_model, build_optimizer, trained_parameters
 from train.checkpoint import Checkpoints, checkpoint_name, read_state
 from train.config import Recipe
-from train.data import Batch, open_loader
+from train.data import Batch
 from train.ema import Ema
 from train.export import export_checkpoint
 from train.guard import SpikeGuard
+from train.loading import open_loader
 from train.loss import losses, noised
 from train.metrics import STREAMS, Metrics, mean_loss
 from train.parallel import World, sync_gradients

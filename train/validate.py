@@ -21,7 +21,8 @@ from model.settings import SampleConfig
 from model.tasks import TASKS
 from model.transformer import UniTalking
 from train.config import Recipe
-from train.data import Stack, training_clips
+from train.data import Stack
+from train.loading import training_clips
 from train.loss import losses, noised_at
 from train.metrics import STREAMS
 from train.noise import Draws

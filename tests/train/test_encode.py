@@ -27,10 +27,11 @@ from pipelines.tiny_world.release import write_release
 from pipelines.tiny_world.world import make_clip
 from tests.conftest import REPOSITORY
 from train.config import DataConfig
-from train.data import LatentClips, training_clips
+from train.data import LatentClips
 from train.encode import encode, main
 from train.encode_config import EncodeConfig
 from train.encode_shard import Encoder
+from train.loading import training_clips
 
 CLIPS = {"train": 8, "test": 4}
 SETTINGS = {
