@@ -100,7 +100,7 @@ def main() -> int:
     options = _options()
     os.environ |= MALLOC
     print(headline("benchmarks.tiny_world"), flush=True)
-    release = str(options.folder / "release")
+    release = str(options.release)
     write_release(
         release,
         {"train": options.train, "val": 64, "test": options.test},
@@ -131,7 +131,7 @@ def learn(options: argparse.Namespace, name: str, seed: int) -> dict[str, float]
     if result.exists():
         return json.loads(result.read_text())
     shutil.rmtree(folder, ignore_errors=True)
-    common = [f"data.release={options.folder / 'release'}", f"seed={seed}", "log.tensorboard=false", *arm.both]
+    common = [f"data.release={options.release}", f"seed={seed}", "log.tensorboard=false", *arm.both]
     began, cpu = time.perf_counter(), _cpu_s()
     second = [*common, f"out={folder / 'stage2'}", *options.set2, *arm.second]
     if arm.first:
@@ -143,8 +143,8 @@ def learn(options: argparse.Namespace, name: str, seed: int) -> dict[str, float]
         second += ["init={}", f"steps={steps}"]
     _train(2, second)
     spent = {"wall_s": time.perf_counter() - began, "cpu_s": _cpu_s() - cpu}
-    judge = Judge(unseen_clips(str(options.folder / "release"), folder / "given", options.clips))
-    sampler = open_sampler(options.folder / "release", folder / "stage2" / "export", options, arm, second)
+    judge = Judge(unseen_clips(str(options.release), folder / "given", options.clips))
+    sampler = open_sampler(folder / "stage2" / "export", options, arm, second)
     measured = {
         key: round(value, 4) for key, value in (judge.judge(sampler, references=arm.references) | spent).items()
     }
@@ -153,13 +153,11 @@ def learn(options: argparse.Namespace, name: str, seed: int) -> dict[str, float]
     return measured
 
 
-def open_sampler(
-    release: Path, weights: Path, options: argparse.Namespace, arm: Arm, overrides: Sequence[str]
-) -> Sampler:
+def open_sampler(weights: Path, options: argparse.Namespace, arm: Arm, overrides: Sequence[str]) -> Sampler:
     """The ordinary sampler, for the recipe's model and the encoder's codecs."""
     config = SampleConfig.read(SAMPLE)
     encoder = load(ENCODE, EncodeConfig, options.set_encode)
-    latents = release / "latents" / encoder.name
+    latents = options.release / "latents" / encoder.name
     content = config.model_dump(mode="json") | {
         "model": load(RECIPES[2], Recipe, overrides).model.model_dump(mode="json"),
         "video_codec": {**encoder.video_codec.model_dump(), "statistics": latents / "video_statistics.json"},
@@ -202,10 +200,9 @@ def _cpu_s() -> float:
 
 
 def _ceiling(options: argparse.Namespace) -> dict[str, float]:
-    release = options.folder / "release"
-    judge = Judge(unseen_clips(str(release), options.folder / "given", options.clips))
+    judge = Judge(unseen_clips(str(options.release), options.folder / "given", options.clips))
     weights = options.folder / "full" / f"seed-{options.seeds[0]}" / "stage2" / "export"
-    return judge.ceiling(open_sampler(release, weights, options, ARMS["full"], options.set2))
+    return judge.ceiling(open_sampler(weights, options, ARMS["full"], options.set2))
 
 
 def print_bars(runs: Sequence[Mapping[str, float]], ceiling: Mapping[str, float]) -> bool:
@@ -250,7 +247,8 @@ def print_ablations(found: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
 
 def _options() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tiny_world", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--folder", type=Path, default=Path("runs/tiny"))
+    parser.add_argument("--folder", type=Path, default=Path("runs/tiny"), help="of the runs")
+    parser.add_argument("--release", type=Path, default=Path("runs/tiny/release"), help="the world; made if it is not")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--ablations", action="store_true", help="every arm, and no bars")
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS), metavar="ARM")
