@@ -111,13 +111,13 @@ def main() -> int:
     encode(load(ENCODE, EncodeConfig, [f"release={release}", "executor.kind=local", *options.set_encode]), _say)
     arms = {name: ARMS[name] for name in (options.arms if options.ablations else ["full"])}
     jobs = [(name, seed) for seed in options.seeds for name in arms]
-    found: dict[str, list[dict[str, float]]] = {name: [] for name in arms}
     with ProcessPoolExecutor(options.jobs, get_context("spawn"), max_tasks_per_child=1) as pool:
-        running = {pool.submit(learn, options, name, seed): (name, seed) for name, seed in jobs}
+        running = {pool.submit(learn, options, *job): job for job in jobs}
         for done in as_completed(running):
             name, seed = running[done]
-            found[name].append(done.result())
-            _say(f"{name}, seed {seed}: {json.dumps(found[name][-1])}")
+            _say(f"{name}, seed {seed}: {json.dumps(done.result())}")
+    measured = {job: done.result() for done, job in running.items()}
+    found = {name: [measured[name, seed] for seed in options.seeds] for name in arms}
     if options.ablations:
         print_ablations(found)
         return 0
