@@ -158,8 +158,10 @@ def open_sampler(weights: Path, options: argparse.Namespace, arm: Arm, overrides
     config = SampleConfig.read(SAMPLE)
     encoder = load(ENCODE, EncodeConfig, options.set_encode)
     latents = options.release / "latents" / encoder.name
+    recipe = load(RECIPES[2], Recipe, overrides)
     content = config.model_dump(mode="json") | {
-        "model": load(RECIPES[2], Recipe, overrides).model.model_dump(mode="json"),
+        "model": recipe.model.model_dump(mode="json"),
+        "shift": recipe.noise.shift,
         "video_codec": {**encoder.video_codec.model_dump(), "statistics": latents / "video_statistics.json"},
         "audio_codec": {**encoder.audio_codec.model_dump(), "statistics": latents / "audio_statistics.json"},
         "weights": None,
