@@ -56,6 +56,18 @@ def test_a_clean_frame_has_its_own_time(model):
     assert torch.equal(mixed.video, model(**inputs, clean_frames=first.expand(2, -1)).video)
 
 
+@pytest.mark.parametrize(("audio_input", "sees_ends"), [("linear", False), ("conv_mlp", True)])
+def test_only_padding_tells_where_speech_ends(audio_input, sees_ends):
+    """Rotations tell distances and text has no positions, so a stream's tokens that are alike stay alike: with a linear
+    input nothing says which is the first, where the first word belongs."""
+    model = random_model(CONFIG.model_copy(update={"audio_input": audio_input}), streams=("audio",))
+    inputs = {name: value for name, value in batch().items() if not name.startswith("video")}
+    inputs["audio"] = inputs["audio"][:, :, :1].expand_as(inputs["audio"])
+    audio = model(**inputs).audio
+    change = difference(audio, audio[:, :, :1].expand_as(audio))
+    assert change > 1e-3 if sees_ends else change < 1e-5
+
+
 # Padding and batches
 
 
