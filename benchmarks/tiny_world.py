@@ -3,7 +3,8 @@
 Writes a world as a release, encodes it, trains stage 1 and stage 2 by the ordinary recipes and measures what the
 ordinary sampler makes of unseen clips, for each of ``--seeds``. ``--ablations`` trains the arms of the paper's
 ablations instead; ``--fps`` and the recipes' ``--set1``, ``--set2`` make other worlds and budgets. What is finished is
-not done again, so a stopped run goes on by the same command.
+not done again, so a stopped run goes on by the same command; to measure a trained model in another way
+(``--set-sample``), delete its ``measured.json``.
 """
 
 from __future__ import annotations
@@ -25,7 +26,6 @@ from pathlib import Path
 from benchmarks.machine import headline
 from engine.config import load
 from model.generate import Sampler
-from model.guidance import Guidance, Scales
 from model.settings import SampleConfig
 from model.weights.transformer import load_model
 from pipelines.tiny_world.evaluate import Judge, UnseenClip, sample_clips, unseen_clips
@@ -42,7 +42,6 @@ ENCODE, SAMPLE = CONFIGS / "train" / "encode_tiny.yaml", CONFIGS / "sample" / "t
 RECIPES = {1: CONFIGS / "train" / "tiny_stage1.yaml", 2: CONFIGS / "train" / "tiny_stage2.yaml"}
 # Large tensors come and go every step; without these, a third of the time goes into asking the kernel for memory.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "4000000000"}
-UNHEARD = Scales(reference=0.0)
 SHOWN = 4  # clips whose samples are kept
 
 
@@ -130,19 +129,15 @@ def learn(options: argparse.Namespace, name: str, seed: int) -> dict[str, float]
     result = folder / "measured.json"
     if result.exists():
         return json.loads(result.read_text())
-    shutil.rmtree(folder, ignore_errors=True)
     common = [f"data.release={options.release}", f"seed={seed}", "log.tensorboard=false", *arm.both]
-    began, cpu = time.perf_counter(), _cpu_s()
     second = [*common, f"out={folder / 'stage2'}", *options.set2, *arm.second]
-    if arm.first:
-        first = [*common, f"out={folder / 'stage1'}", *options.set1]
-        _train(1, first)
-        second.append(f"init.audio={folder / 'stage1' / 'export'}")
-    else:
-        steps = sum(load(RECIPES[n], Recipe, s).steps for n, s in ((1, options.set1), (2, options.set2)))
-        second += ["init={}", f"steps={steps}"]
-    _train(2, second)
-    spent = {"wall_s": time.perf_counter() - began, "cpu_s": _cpu_s() - cpu}
+    trained = folder / "trained.json"
+    if not trained.exists():
+        shutil.rmtree(folder, ignore_errors=True)
+        began, cpu = time.perf_counter(), _cpu_s()
+        _train_stages(options, arm, folder / "stage1", common, second)
+        trained.write_text(json.dumps({"wall_s": time.perf_counter() - began, "cpu_s": _cpu_s() - cpu}))
+    spent = json.loads(trained.read_text())
     judge = Judge(unseen_clips(str(options.release), folder / "given", options.clips))
     sampler = open_sampler(folder / "stage2" / "export", options, arm, second)
     measured = {
@@ -155,7 +150,7 @@ def learn(options: argparse.Namespace, name: str, seed: int) -> dict[str, float]
 
 def open_sampler(weights: Path, options: argparse.Namespace, arm: Arm, overrides: Sequence[str]) -> Sampler:
     """The ordinary sampler, for the recipe's model and the encoder's codecs."""
-    config = SampleConfig.read(SAMPLE)
+    config = load(SAMPLE, SampleConfig, options.set_sample)
     encoder = load(ENCODE, EncodeConfig, options.set_encode)
     latents = options.release / "latents" / encoder.name
     recipe = load(RECIPES[2], Recipe, overrides)
@@ -167,7 +162,10 @@ def open_sampler(weights: Path, options: argparse.Namespace, arm: Arm, overrides
         "weights": None,
     }
     if not arm.references:
-        content["guidance"] = Guidance(video=UNHEARD, audio=UNHEARD)
+        content["guidance"] = {
+            stream: scales | {"reference": 0.0}
+            for stream, scales in config.guidance.model_dump(include={"video", "audio"}).items()
+        }
     model = load_model(weights).eval()
     if "streams_apart=true" in overrides:
         take_streams_apart(model)
@@ -183,6 +181,18 @@ def _show(clips: Sequence[UnseenClip], sampler: Sampler, folder: Path) -> None:
             if number < 2:
                 rows.append((f"{task.upper()}: {sample.request.prompt}", sample))
     draw_sheet(folder / "sheet.png", rows)
+
+
+def _train_stages(
+    options: argparse.Namespace, arm: Arm, stage1: Path, common: Sequence[str], second: Sequence[str]
+) -> None:
+    """Both stages of an arm, or the second with the steps of both."""
+    if arm.first:
+        _train(1, [*common, f"out={stage1}", *options.set1])
+        _train(2, [*second, f"init.audio={stage1 / 'export'}"])
+    else:
+        steps = sum(load(RECIPES[n], Recipe, s).steps for n, s in ((1, options.set1), (2, options.set2)))
+        _train(2, [*second, "init={}", f"steps={steps}"])
 
 
 def _train(stage: int, overrides: Sequence[str]) -> None:
@@ -259,8 +269,13 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--test", type=int, default=256, help="unseen clips in the world")
     parser.add_argument("--clips", type=int, default=256, help="of those to measure")
     parser.add_argument("--fps", type=float, default=10.0)
-    for name, what in (("set1", "stage 1"), ("set2", "stage 2"), ("set-encode", "the encoder")):
-        parser.add_argument(f"--{name}", nargs="+", default=[], metavar="KEY=VALUE", help=f"changes of {what}'s recipe")
+    for name, what in (
+        ("set1", "stage 1's recipe"),
+        ("set2", "stage 2's recipe"),
+        ("set-encode", "the encoder's configuration"),
+        ("set-sample", "the sampler's configuration"),
+    ):
+        parser.add_argument(f"--{name}", nargs="+", default=[], metavar="KEY=VALUE", help=f"changes of {what}")
     return parser.parse_args()
 
 
