@@ -40,6 +40,7 @@ class ModelConfig(BaseModel):
     audio_input: Literal["linear", "conv_mlp"] = Field("linear", description="`conv_mlp` is Ovi's, +0.53 B in `paper`")
     audio_rope: Literal["ovi", "physical", "literal"] = Field("ovi", description="see `audio_step`")
     rope_theta: float = Field(10_000.0, gt=1)
+    frame_step: float = Field(1.0, gt=0, description="temporal RoPE positions from one latent video frame to the next")
     fps: float = Field(24.0, gt=0, description="frames a second before the video codec")
     temporal_stride: int = Field(4, ge=1, description="frames in a latent frame; the first frame has its own")
     clip_frames: int = Field(121, ge=1, description="frames of the clip whose ends `audio_rope: ovi` makes coincide")
@@ -78,17 +79,18 @@ class ModelConfig(BaseModel):
 
     @property
     def audio_step(self) -> float:
-        """Temporal RoPE positions from one audio latent to the next; a latent video frame is one position.
+        """Temporal RoPE positions from one audio latent to the next; those of a latent video frame are ``frame_step``.
 
         ``ovi`` spreads the audio of a ``clip_frames`` clip over the same number of positions as its latent frames (Ovi,
-        arXiv 2510.01284: 0.19676 for its own rates), ``physical`` is the ratio of the two rates, ``literal`` is 1.
+        arXiv 2510.01284: 0.19676 for its own rates), ``physical`` is the ratio of the two rates, ``literal`` counts
+        tokens in both streams.
         """
         if self.audio_rope == "literal":
-            return 1.0
+            return self.frame_step
         if self.audio_rope == "physical":
-            return self.video_latent_rate / self.audio_latent_rate
+            return self.frame_step * self.video_latent_rate / self.audio_latent_rate
         latent_frames = 1 + (self.clip_frames - 1) // self.temporal_stride
-        return latent_frames / (self.clip_frames / self.fps * self.audio_latent_rate)
+        return self.frame_step * latent_frames / (self.clip_frames / self.fps * self.audio_latent_rate)
 
     def has_reference(self, stream: Stream) -> bool:
         """Whether the blocks of ``stream`` attend to the reference voice."""

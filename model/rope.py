@@ -32,19 +32,22 @@ def axis_pairs(head_dim: int) -> tuple[int, int, int]:
     return head_dim // 2 - 2 * spatial, spatial, spatial
 
 
-def video_rotation(grid: tuple[int, int, int], head_dim: int, theta: float, device: torch.device) -> Rotation:
-    """Rotation of video tokens in (frame, row, column) order; ``grid`` counts tokens along each axis."""
+def video_rotation(
+    grid: tuple[int, int, int], step: float, head_dim: int, theta: float, device: torch.device
+) -> Rotation:
+    """Rotation of video tokens in (frame, row, column) order; ``grid`` counts tokens along each axis, and frames are
+    ``step`` apart (:attr:`ModelConfig.frame_step`)."""
     shapes = ((-1, 1, 1), (1, -1, 1), (1, 1, -1))
     cos, sin = [], []
-    for size, pairs, shape in zip(grid, axis_pairs(head_dim), shapes):
-        angles = _angles(torch.arange(size, device=device, dtype=torch.float64), pairs, theta)
+    for size, distance, pairs, shape in zip(grid, (step, 1.0, 1.0), axis_pairs(head_dim), shapes):
+        angles = _angles(torch.arange(size, device=device, dtype=torch.float64) * distance, pairs, theta)
         cos.append(angles.cos().float().view(*shape, pairs).expand(*grid, pairs))
         sin.append(angles.sin().float().view(*shape, pairs).expand(*grid, pairs))
     return Rotation.of(torch.cat(cos, -1).flatten(0, 2), torch.cat(sin, -1).flatten(0, 2))
 
 
 def audio_rotation(length: int, step: float, head_dim: int, theta: float, device: torch.device) -> Rotation:
-    """Rotation of ``length`` audio tokens, ``step`` latent video frames apart (:attr:`ModelConfig.audio_step`)."""
+    """Rotation of ``length`` audio tokens, ``step`` positions apart (:attr:`ModelConfig.audio_step`)."""
     time, row, column = axis_pairs(head_dim)
     angles = _angles(torch.arange(length, device=device, dtype=torch.float64) * step, time, theta)
     angles = torch.cat((angles, angles.new_zeros(length, row + column)), -1)

@@ -116,7 +116,7 @@ class UniTalking(nn.Module):
             if clean_frames is not None:
                 sigmas = torch.cat((sigmas, torch.zeros_like(sigmas)), 1)
                 groups = clean_frames.long().expand(len(video), -1)
-            rotation = video_rotation(grid, config.head_dim, config.rope_theta, video.device)
+            rotation = video_rotation(grid, config.frame_step, config.head_dim, config.rope_theta, video.device)
             video_time, video_context = self._context("video", sigmas, groups, rotation, text, reference)
         if audio is not None:
             audio_tokens = self.audio.embed_audio(audio, audio_lengths)

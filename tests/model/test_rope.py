@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 from hypothesis import given, settings
@@ -18,25 +20,33 @@ def test_pairs_of_wan():
     assert all(sum(axis_pairs(width)) == width // 2 for width in range(6, 200, 2))
 
 
+@pytest.mark.parametrize("frame_step", [1.0, 4.0])
 @pytest.mark.parametrize("head_dim", [12, 24, 128])
 @pytest.mark.parametrize(
     ("kind", "rate", "stride"), [("ovi", 17 * 4 * 16 / 65, 4), ("physical", 16, 4), ("literal", 16, 1)]
 )
-def test_same_moment_has_same_temporal_phase(head_dim, kind, rate, stride):
+def test_same_moment_has_same_temporal_phase(frame_step, head_dim, kind, rate, stride):
     """An audio token at the time of a latent frame turns the temporal channels as the frame's tokens do.
 
     The rates make every fourth audio latent fall on a latent frame: 65 frames of 16 a second are 17 latent frames.
     """
     config = ModelConfig.preset(
-        "tiny", fps=16, temporal_stride=4, clip_frames=65, audio_latent_rate=rate, audio_rope=kind
+        "tiny",
+        fps=16,
+        temporal_stride=4,
+        clip_frames=65,
+        audio_latent_rate=rate,
+        audio_rope=kind,
+        frame_step=frame_step,
     )
     time = axis_pairs(head_dim)[0]
-    video = video_rotation((9, 2, 3), head_dim, THETA, CPU)
+    video = video_rotation((9, 2, 3), config.frame_step, head_dim, THETA, CPU)
     audio = audio_rotation(33, config.audio_step, head_dim, THETA, CPU)
     for of_video, of_audio in zip(video[:2], audio[:2]):
         frames = of_video.view(9, 6, -1)[..., :time]
         for place in range(6):
             assert difference(of_audio[::stride][:9, :time], frames[:, place]) < 1e-6
+    assert video.cos[6, 0] == pytest.approx(math.cos(frame_step), abs=1e-6)  # the second frame's fastest pair
 
 
 def test_ends_of_the_clip_coincide_in_paper():
@@ -79,12 +89,12 @@ def test_rotation_matches_complex_numbers():
     expected = (
         torch.view_as_complex(x.double().unflatten(-1, (-1, 2))) * torch.polar(torch.ones_like(angles), angles)[:, None]
     )
-    turned = rotate(x, video_rotation(grid, head_dim, THETA, CPU))
+    turned = rotate(x, video_rotation(grid, 1.0, head_dim, THETA, CPU))
     assert difference(turned, torch.view_as_real(expected).flatten(-2).float()) < 2e-6
 
 
 def test_compiled_form_is_the_eager_one():
-    rotation = video_rotation((2, 3, 4), 24, THETA, CPU)
+    rotation = video_rotation((2, 3, 4), 1.0, 24, THETA, CPU)
     x = torch.randn(2, 24, 3, 24, generator=torch.Generator().manual_seed(2))
     compiled = torch.compile(rotate, backend="eager", fullgraph=True)(x, rotation)
     assert difference(compiled, rotate(x, rotation)) < 1e-6
