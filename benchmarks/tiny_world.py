@@ -93,6 +93,15 @@ BARS = {
     "cpu_s": ("training, CPU s", "", None),
     "wall_s": ("training, wall s", "<=", 600.0),
 }
+# Measures that tell the arms apart.
+ABLATED = {
+    "t2av.sync": "T2AV",
+    "t2av.shuffled": "shuffled",
+    "tv2a.sync": "TV2A",
+    "tr2av.pitch": "TR2AV pitch error",
+    "tr2av.timbre": "timbre error",
+    "tv2a.words": "TV2A word errors",
+}
 
 
 def main() -> int:
@@ -236,25 +245,20 @@ def _passes(value: float, sign: str, bar: float) -> bool:
 
 
 def print_ablations(found: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
-    """Mean and standard deviation over seeds, of each arm."""
-    keys = (
-        "t2av.sync",
-        "t2av.shuffled",
-        "tv2a.sync",
-        "tr2av.pitch",
-        "tr2av.timbre",
-        "t2av.words",
-        "tts.words",
-        "cpu_s",
-    )
-    print(f"\n{'arm':20}{'seeds':>6}" + "".join(f"{key:>16}" for key in keys))
+    """A Markdown table: mean and standard deviation over seeds, of each arm."""
+    print(f"\n| arm | seeds | {' | '.join(ABLATED.values())} | TV2A of each seed | CPU s |")
+    print("|---|" + "---:|" * (len(ABLATED) + 3))
     for name, runs in found.items():
-        row = f"{name:20}{len(runs):6}"
-        for key in keys:
-            values = [run[key] for run in runs]
-            spread = statistics.stdev(values) if len(values) > 1 else float("nan")
-            row += f"{f'{statistics.mean(values):.3f} ± {spread:.3f}':>16}"
-        print(row)
+        cells = [_spread([run[key] for run in runs]) for key in ABLATED]
+        cells += [
+            ", ".join(f"{run['tv2a.sync']:.2f}" for run in runs),
+            f"{statistics.mean(r['cpu_s'] for r in runs):.0f}",
+        ]
+        print(f"| {name} | {len(runs)} | {' | '.join(cells)} |")
+
+
+def _spread(values: Sequence[float]) -> str:
+    return f"{statistics.mean(values):.3f}" + (f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else "")
 
 
 def _options() -> argparse.Namespace:
