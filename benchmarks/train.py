@@ -59,9 +59,10 @@ def main() -> int:
             batch=4,
             model={**recipe.model.model_dump(), **SHARDED},
             ema={"decay": 0.99},
+            parallel={"device": "cpu", "threads": 1, "micro_batch": 1},
             estimate={"video": [FRAMES, SIDE, SIDE], "audio": AUDIO},
         )
-        _memory(small)
+        _memory(small)  # two micro-batches of a sample each
     return 0
 
 

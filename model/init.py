@@ -46,7 +46,7 @@ def _starting_value(part: nn.Module, path: str, name: str, parameter: Tensor) ->
         if isinstance(part, HalfBlock):
             value[:, [2, 5]] += 1.0
         return value
-    if path.endswith((".v_ref", "head.head")):
+    if name == "weight" and path.endswith((".v_ref", "head.head")):
         return value.zero_()
     if "text_embedding." in path or "time_embedding." in path:
         return value.normal_(std=value.shape[1] ** -0.5)

@@ -39,7 +39,7 @@ def main(stage: int, arguments: Sequence[str] | None = None) -> int:
     except (ConfigError, ValueError, FileNotFoundError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 2
-    except BrokenRun as error:
+    except (BrokenRun, OSError) as error:
         print(f"train: {error}", file=sys.stderr)
         return 1
     finally:

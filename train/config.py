@@ -10,10 +10,12 @@ from typing import Any, Literal
 
 from pydantic import Field, field_validator, model_validator
 
+from corpus.prompts import ATOMS
 from engine.config import Strict
 from model.config import ModelConfig
 from model.tasks import TASKS
 
+NULL_TEXT = "null"  # the empty prompt, among the forms
 SPEED_ONLY = ("out", "parallel", "log", "checkpoint", "validation", "guard", "estimate")
 
 
@@ -48,6 +50,8 @@ class DataConfig(Strict):
         for task, shares in texts.items():
             if task != "default" and task not in TASKS:
                 raise ValueError(f"{task!r} is no task; there are default, {', '.join(TASKS)}")
+            if unknown := sorted(shares.keys() - {*ATOMS, NULL_TEXT}):
+                raise ValueError(f"{unknown[0]!r} is no form of prompt; there are {', '.join([*ATOMS, NULL_TEXT])}")
             if not shares or min(shares.values()) < 0 or sum(shares.values()) <= 0:
                 raise ValueError(f"the shares of {task} must be positive")
         return texts
@@ -62,7 +66,8 @@ class NoiseConfig(Strict):
 
 
 class DropConfig(Strict):
-    """Probabilities with which a sample loses conditions, so that guidance has something to guide away from."""
+    """Probabilities with which a sample loses conditions, so that guidance has something to guide away from. Tasks
+    without a reference lose their text with ``text + both``."""
 
     text: float = Field(0.1, ge=0, le=1)
     reference: float = Field(0.1, ge=0, le=1)

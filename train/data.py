@@ -8,6 +8,7 @@ and ``text.<variant>`` (rows, D), normalised, in any floating dtype. The variant
 from __future__ import annotations
 
 import math
+import warnings
 from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 
@@ -21,11 +22,10 @@ from corpus.loader import ClipDataset
 from corpus.permutation import hash64
 from corpus.prompts import draw_take
 from model.config import ModelConfig, Stream
-from train.config import DataConfig
+from train.config import NULL_TEXT, DataConfig
 from train.schedule import by_share
 
 MEMBER = "latents.safetensors"
-NULL_TEXT = "null"
 
 
 class Batch(NamedTuple):
@@ -36,8 +36,8 @@ class Batch(NamedTuple):
         video: (B, Cv, F, h, w), None where only sound is trained.
         audio: (B, Ca, L), zeros past a sample's length.
         audio_lengths: int64 (B,), None where all are L.
-        reference: (B, R, Ca) the drawn reference voice, zeros past its end.
-        has_reference: bool (B,), which samples have one.
+        reference: (B, R, Ca) the drawn reference voice, zeros past its end; all zeros, which is the null reference, for
+            a clip without one.
         texts: (B, text_len, D) for each table of :attr:`~train.config.DataConfig.texts`.
         null_text: (B, text_len, D), the empty prompt.
     """
@@ -47,7 +47,6 @@ class Batch(NamedTuple):
     audio: Tensor
     audio_lengths: Tensor | None
     reference: Tensor
-    has_reference: Tensor
     texts: dict[str, Tensor]
     null_text: Tensor
 
@@ -79,15 +78,15 @@ class Batch(NamedTuple):
 class TrainingClips(ClipDataset):
     """Clips of a release for the trainer: dicts of one clip's part of :class:`Batch`.
 
-    Prompt variant and reference take are drawn by hash of (key, epoch, seed).
+    Prompt variant and reference take are drawn by hash of (key, epoch, seed). A clip without a reference, or without a
+    prompt that the recipe gives a share, is trained on with the empty one.
 
     Args:
         columns: of ``meta/`` that :meth:`tensors` needs.
         members: that it needs, all if None.
 
     Raises:
-        ValueError: as :class:`~corpus.loader.ClipDataset`; a clip without a prompt that the recipe gives a share;
-            latents that are not of the model's channels.
+        ValueError: as :class:`~corpus.loader.ClipDataset`; latents that are not of the model's channels.
     """
 
     def __init__(
@@ -126,7 +125,7 @@ class TrainingClips(ClipDataset):
         key = self.index.keys[number].as_py()
         self._check(key, tensors)
         draw = {"key": key, "epoch": epoch, "seed": self.seed}
-        frames, length = self._bounds(float(self.index.duration_s[number]))
+        frames, length = bounds(self._config, self._model, float(self.index.duration_s[number]))
         takes = sorted(name for name in tensors if name.startswith("ref"))
         reference = tensors[takes[draw_take(len(takes), **draw)]].T if takes else None
         return {
@@ -154,24 +153,26 @@ class TrainingClips(ClipDataset):
                     f"{channels[name]}: give the recipe the model that fits the codec"
                 )
 
-    def _bounds(self, duration_s: float) -> tuple[int | None, int | None]:
-        """Latent frames and audio latents that a clip's bucket leaves of it; None for all."""
-        fitting = [d for d in self._config.durations_s if d <= duration_s + 1e-3]
-        if not fitting:
-            return None, None
-        model = self._model
-        frames = 1 + (int(fitting[-1] * model.fps + 1e-6) - 1) // model.temporal_stride
-        seconds = (1 + (frames - 1) * model.temporal_stride) / model.fps
-        return frames, math.ceil(seconds * model.audio_latent_rate - 1e-6)
-
     def _variant(
         self, table: str, shares: Mapping[str, float], tensors: Mapping[str, Tensor], *, key: str, epoch: int, seed: int
     ) -> str:
         """Drawn by share among the variants that the clip has."""
         shares = {name: share for name, share in shares.items() if share and f"text.{name}" in tensors}
         if not shares:
-            raise ValueError(f"clip {key} has none of the prompts that data.texts.{table} names: {self._texts[table]}")
+            named = ", ".join(self._texts[table])
+            warnings.warn(f"clips without the prompts of data.texts.{table} ({named}) get the empty one", stacklevel=2)
+            return NULL_TEXT
         return by_share(shares, hash64("text", table, key, epoch, seed) / 2**64)
+
+
+def bounds(data: DataConfig, model: ModelConfig, duration_s: float) -> tuple[int | None, int | None]:
+    """Latent frames and audio latents that its bucket leaves of a clip; None for all."""
+    fitting = [d for d in data.durations_s if d <= duration_s + 1e-3]
+    if not fitting:
+        return None, None
+    frames = 1 + (int(fitting[-1] * model.fps + 1e-6) - 1) // model.temporal_stride
+    seconds = (1 + (frames - 1) * model.temporal_stride) / model.fps
+    return frames, math.ceil(seconds * model.audio_latent_rate - 1e-6)
 
 
 class LatentClips(TrainingClips):
@@ -227,7 +228,6 @@ class Stack:
             audio=torch.stack([F.pad(audio, (0, longest - audio.shape[1])) for audio in audios]),
             audio_lengths=None if bool((lengths == longest).all()) else lengths,
             reference=torch.stack([empty if v is None else _rows(v, model.reference_len) for v in voices]),
-            has_reference=torch.tensor([v is not None for v in voices]),
             texts={
                 table: torch.stack([_rows(s["texts"][table], model.text_len) for s in samples])
                 for table in samples[0]["texts"]

@@ -49,11 +49,16 @@ class Estimate:
 def estimate(recipe: Recipe, gpus: int) -> Estimate:
     """
     Raises:
-        ConfigError: a recipe without ``estimate``, or a batch that such a number of GPUs cannot share.
+        ConfigError: a recipe without ``estimate``, or a batch or heads that such a number of GPUs cannot share.
     """
     config, shape, parallel = recipe.model, recipe.estimate, recipe.parallel
     if shape is None or (shape.video is None and "video" in recipe.streams):
         raise ConfigError("--dry-run needs `estimate` in the recipe: the latents of a clip")
+    if gpus < 1 or config.heads % parallel.sequence:
+        raise ConfigError(
+            f"--gpus {gpus} and parallel.sequence={parallel.sequence}: at least one GPU, and a share of the "
+            f"{config.heads} heads for each of a sequence"
+        )
     ranks = gpus // parallel.sequence
     local = recipe.batch // max(ranks, 1)
     micro = min(parallel.micro_batch or local, local)

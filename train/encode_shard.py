@@ -36,7 +36,8 @@ from model.codecs.base import AudioCodec, VideoCodec
 from model.codecs.build import build_audio_codec, build_text_encoder, build_video_codec
 from model.codecs.statistics import LatentStatistics
 from model.text import TextEncoder
-from train.data import MEMBER, NULL_TEXT
+from train.config import NULL_TEXT
+from train.data import MEMBER
 from train.encode_config import EncodeConfig
 
 BUILD = "_build"

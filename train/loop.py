@@ -32,7 +32,7 @@ from train.guard import SpikeGuard
 from train.loading import open_loader
 from train.loss import losses, noised
 from train.metrics import STREAMS, Metrics, mean_loss
-from train.parallel import World, sync_gradients
+from train.parallel import World, reduce_over_replicas
 from train.schedule import learning_rate, task_at
 from train.speed import Speed
 from train.state import generator_states, run_tensors, set_generators
@@ -74,9 +74,9 @@ class Trainer:
         self._guard = SpikeGuard(recipe.guard)
         self.step, self._skipped, self._rollbacks = 0, set[int](), 0
         self._drawn = Counter[str]()
-        self._validation = Validation(recipe, world) if recipe.validation else None
+        self._validation = Validation(recipe, world, self.model) if recipe.validation else None
         self._score: float | None = None
-        self._stop = False
+        self._asked = self._stop = False  # to stop: this rank, by a signal; all ranks, by agreement
         if start:
             self._restore(start)
         else:
@@ -102,9 +102,12 @@ class Trainer:
 
         Raises:
             BrokenRun: too many rollbacks.
+            OSError: the first or the last checkpoint could not be written.
         """
         try:
             with self._stopped_by_signal(), self._watchdog():
+                # readers are forked: a thread that writes meanwhile might hold a lock that they would wait for
+                self._checkpoints.wait()
                 batches = iter(self.loader)
                 while self.step < self.recipe.steps and not self._stop:
                     if not self._train_step(batches):
@@ -114,6 +117,7 @@ class Trainer:
                     self._checkpoints.wait()
         finally:
             self._metrics.close()
+            self._checkpoints.close()
         done = self.step >= self.recipe.steps
         if done and self.world.first and not (export := self._out / "export").exists():
             export_checkpoint(self._checkpoints.folder / checkpoint_name(self.step), export)
@@ -142,7 +146,7 @@ class Trainer:
             for part_losses, sigmas in parts:
                 self._metrics.table.add(task, part_losses, sigmas)
             self._metrics.speed.add(task, batch, recipe.batch)
-        self.step += 1
+        self.step, self._score = self.step + 1, None
         if step not in self._skipped:
             self._stop = stop
             self._metrics.step(self.step, task, loss, values)
@@ -168,7 +172,7 @@ class Trainer:
                     noise=recipe.noise,
                     drop=recipe.drop,
                 )
-            sync_gradients(self.model, begin + size >= self._local)
+            reduce_over_replicas(self.model, begin + size >= self._local)
             with clock.phase("forward"):
                 result = losses(self.model, given)
                 loss = mean_loss(list(result.values())) * (size / self._local)
@@ -181,7 +185,7 @@ class Trainer:
     def _agree(self, parts: list) -> tuple[float, dict[str, float], bool]:
         """What all ranks must know of the step, in one exchange: mean loss, gradient norms, whether to stop."""
         own = [float(mean_loss(list(result.values()))) / len(parts) for result, _ in parts]
-        shared = [math.fsum(own), float(self._stop)]
+        shared = [math.fsum(own), float(self._asked)]
         for parameters in self._by_stream.values():
             gradients = [_local(p.grad) for p in parameters if p.grad is not None]
             norms = torch._foreach_norm(gradients) if gradients else []
@@ -288,7 +292,7 @@ class Trainer:
             return
 
         def stop(number: int, frame: Any) -> None:
-            self._stop = True
+            self._asked = True
 
         before = signal.signal(signal.SIGTERM, stop)
         try:

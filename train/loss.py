@@ -44,7 +44,7 @@ def noised(batch: Batch, task: Task, *, seed: int, step: int, noise: NoiseConfig
         drop: None drops nothing.
 
     Raises:
-        ValueError: the task needs video or references that the batch lacks.
+        ValueError: the task needs video, which the batch lacks.
     """
     draws = Draws(seed, step, batch.names, batch.audio.device)
     sigma = draws.sigma("sigma", noise)
@@ -62,9 +62,6 @@ def noised_at(
     """The same at given noise ``levels`` (B,) of each stream, and with given samples' conditions dropped."""
     device = batch.audio.device
     text, reference = batch.text(task.name), batch.reference if task.reference else None
-    if task.reference and not bool(batch.has_reference.all()):
-        lacking = batch.names[int((~batch.has_reference).nonzero()[0])]
-        raise ValueError(f"{task.name} needs a reference voice, and {lacking.split('|')[0]} has none")
     if dropped is not None:
         drop_text, drop_reference = (flags.to(device)[:, None, None] for flags in dropped)
         text = torch.where(drop_text, batch.null_text, text)

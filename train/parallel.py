@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import nn
 from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
-from torch.distributed.fsdp import MixedPrecisionPolicy, fully_shard
+from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
 from engine.config import ConfigError
@@ -32,6 +32,7 @@ ATTENTION = tuple(
         "_scaled_dot_product_cudnn_attention",
     )
 )
+GRAPHS = 128  # six tasks, two modes, and as many shapes as a recipe has buckets
 
 
 @dataclass(frozen=True)
@@ -77,12 +78,15 @@ def start_world(config: ParallelConfig, *, stall_s: float) -> World:
         torch.set_num_threads(config.threads)
     name = config.device if config.device != "auto" else "cuda" if torch.cuda.is_available() else "cpu"
     if name == "cuda" and torch.cuda.is_available():
-        torch.cuda.set_device(int(os.environ.get("LOCAL_RANK", 0)))
+        place = int(os.environ.get("LOCAL_RANK", 0))
+        if place >= torch.cuda.device_count():
+            raise ConfigError(f"process {place} of this machine has no GPU: it has {torch.cuda.device_count()}")
+        torch.cuda.set_device(place)
         device = torch.device("cuda", torch.cuda.current_device())
     elif name == "cpu":
         device = torch.device("cpu")
     else:
-        raise ConfigError(f"parallel.device: {name!r} cannot be used here")
+        raise ConfigError(f"parallel.device: {name!r} cannot be used here (--set parallel.device=cpu trains without)")
     if not dist.is_initialized():
         backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
         if "RANK" in os.environ:
@@ -121,6 +125,8 @@ def parallelise(model: UniTalking, config: ParallelConfig, world: World) -> UniT
             contexts = {"context_fn": _keep_attention} if config.checkpointing == "selective" else {}
             block.forward = partial(checkpoint, block.forward, use_reentrant=False, **contexts)
         if config.compile:
+            # one graph a task, a shape and a mode (training, validation); past the limit, blocks run uncompiled
+            torch._dynamo.config.recompile_limit = GRAPHS
             block.forward = torch.compile(block.forward)
     if world.sequence_group:
         use_sequence_parallel(model, world.sequence_group)
@@ -137,10 +143,25 @@ def parallelise(model: UniTalking, config: ParallelConfig, world: World) -> UniT
     return fully_shard(model, mesh=mesh, mp_policy=policy)
 
 
-def sync_gradients(model: nn.Module, sync: bool) -> None:
-    """Whether the next backward pass reduces gradients over the ranks; the last one of a step must."""
-    if hasattr(model, "set_requires_gradient_sync"):
-        model.set_requires_gradient_sync(sync)
+def reduce_over_replicas(model: nn.Module, reduce: bool) -> None:
+    """Whether the next backward pass adds up gradients over HSDP's replicas; the last one of a step must.
+
+    Over the ranks that share a copy every pass does: what is left to add up would be held whole by each of them, which
+    is more than all that they share.
+    """
+    if isinstance(model, FSDPModule):
+        model.set_requires_all_reduce(reduce)
+
+
+def reshard(model: nn.Module) -> None:
+    """Give back what a pass without a backward pass left gathered.
+
+    FSDP2 keeps the root's parameters gathered after a forward pass; until they are given back, ``named_parameters``
+    are those copies, in the dtype of the computation, and the next pass computes with them whatever the masters are.
+    """
+    for module in model.modules():
+        if isinstance(module, FSDPModule):
+            module.reshard()
 
 
 def _keep_attention():

@@ -25,12 +25,15 @@ from model.transformer import UniTalking
 def use_sequence_parallel(model: UniTalking, group: dist.ProcessGroup) -> None:
     """Split the tokens of steps with both streams over ``group``; audio alone is too short to be worth it.
 
+    Only training is split: without gradients, in validation and in samples, every rank of the group computes the whole.
+
     Raises:
         ValueError: the group's size does not divide the heads.
     """
     if model.config.heads % group.size():
         raise ValueError(f"parallel.sequence={group.size()} must divide the {model.config.heads} heads")
     split = TokenSplit(group)
+    model.register_forward_pre_hook(split.before_pass)
     for block in model.blocks:
         block.attention = UlyssesAttention(split)
         block.register_forward_pre_hook(split.before_block)
@@ -51,11 +54,14 @@ class TokenSplit:
         self.rows: tuple[int, int] = (0, 0)
         self.sizes: tuple[list[int], list[int]] = ([], [])
 
+    def before_pass(self, model: Any, inputs: tuple) -> None:
+        """Hook: nothing is split yet."""
+        self.rows = (0, 0)
+
     def before_first(self, block: Any, inputs: tuple) -> tuple:
         """Hook: keep this rank's tokens."""
         video, audio, video_context, audio_context = inputs
-        self.rows = (0, 0)
-        if video is None or audio is None:
+        if video is None or audio is None or not torch.is_grad_enabled():
             return inputs
         groups = video_context.groups
         frames = 1 if groups is None else groups.shape[1]
@@ -108,16 +114,22 @@ class UlyssesAttention(JointAttention):
     def forward(
         self, video: Heads, audio: Heads, *, blind_video: bool = False, audio_lengths: Tensor | None = None
     ) -> tuple[Tensor, Tensor]:
+        if not self._split.rows[0]:
+            return super().forward(video, audio, blind_video=blind_video, audio_lengths=audio_lengths)
         group, lengths = self._split.group, [self._split.lengths(stream) for stream in (0, 1)]
-        whole = [
-            Heads(*_ToHeads.apply(torch.stack(heads), size, group).unbind())
-            for heads, size in zip((video, audio), lengths, strict=True)
-        ]
+        whole = [self._whole(heads, size) for heads, size in zip((video, audio), lengths, strict=True)]
         attended = super().forward(*whole, blind_video=blind_video, audio_lengths=audio_lengths)
         video_out, audio_out = (
             _ToTokens.apply(x[None].contiguous(), size, group)[0] for x, size in zip(attended, lengths, strict=True)
         )
         return video_out, audio_out
+
+    def _whole(self, heads: Heads, lengths: list[int]) -> Heads:
+        """All tokens of this rank's heads. Queries go by themselves: where nobody uses what they attend to (the last
+        block's video in TV2A), they have no gradient, rather than one of zeros that Adam would act on."""
+        group = self._split.group
+        (q,) = _ToHeads.apply(heads.q[None], lengths, group)
+        return Heads(q, *_ToHeads.apply(torch.stack((heads.k, heads.v)), lengths, group).unbind())
 
 
 def _to_heads(x: Tensor, lengths: list[int], group: dist.ProcessGroup) -> Tensor:

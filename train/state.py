@@ -13,9 +13,18 @@ from train.ema import Ema
 def run_tensors(
     model: nn.Module, parameters: Mapping[str, nn.Parameter], optimizer: torch.optim.Optimizer, ema: Ema | None
 ) -> dict[str, dict[str, Tensor]]:
-    """``model``, ``optimizer`` and ``ema``: weights, what Adam knows of the trained ``parameters``, their average."""
+    """``model``, ``optimizer`` and ``ema``: weights, what Adam knows of the trained ``parameters``, their average.
+
+    Raises:
+        RuntimeError: the model holds gathered copies of its parameters, see :func:`train.parallel.reshard`.
+    """
+    weights = dict(model.named_parameters())
+    if gathered := [name for name, parameter in parameters.items() if weights[name] is not parameter]:
+        raise RuntimeError(
+            f"{gathered[0]} and {len(gathered) - 1} more are copies, not the parameters that are trained"
+        )
     return {
-        "model": {name: value.detach() for name, value in model.named_parameters()},
+        "model": {name: value.detach() for name, value in weights.items()},
         "optimizer": {
             f"{name}.{key}": value
             for name, parameter in parameters.items()

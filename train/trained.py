@@ -12,7 +12,8 @@ PRESETS: dict[str, tuple[str, ...]] = {
     # stage 1, everything in the audio half: what a start without Wan's embeddings needs
     "audio_all": ("*",),
     # stage 1, the paper's list: input projection, projections of both attentions (with the reference's keys, values
-    # and embedding) and FFN; and the head, which the list omits but which starts at zero and alone has 40 channels
+    # and embedding) and FFN; and what it omits, though nothing of it is copied from Wan: the head, which starts at zero
+    # and alone has 40 channels, the modulation, which starts at random, and the norms
     "paper": (
         "audio.patch_embedding.*",
         "reference_embedding.*",
@@ -20,6 +21,8 @@ PRESETS: dict[str, tuple[str, ...]] = {
         "blocks.*.audio.cross_attn.[qkvo].*",
         "blocks.*.audio.cross_attn.[kv]_ref.*",
         "blocks.*.audio.ffn.*",
+        "blocks.*.audio.*norm*",
+        "blocks.*.audio.modulation",
         "audio.head.*",
     ),
 }

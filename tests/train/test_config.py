@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import yaml
 from pydantic import ValidationError
 
+from corpus.buckets import Buckets
 from engine.config import ConfigError, load
 from model.config import ModelConfig
 from model.settings import SampleConfig
 from tests.conftest import REPOSITORY
 from tests.train.worlds import recipe
 from train.config import Recipe
+from train.data import bounds
 from train.encode_config import EncodeConfig
 
 CONFIGS = REPOSITORY / "configs"
@@ -55,6 +58,25 @@ def test_the_papers_recipes_say_what_the_paper_says():
         assert read.model == ModelConfig.preset("paper")
 
 
+@pytest.mark.parametrize("name", ["stage2", "lora"])
+def test_the_papers_buckets_are_what_the_papers_encoder_makes(name):
+    encoder = load(CONFIGS / "train/encode_paper.yaml", EncodeConfig)
+    read = load(CONFIGS / f"train/{name}.yaml", Recipe)
+    widths, heights = np.array(encoder.sizes).T
+    buckets = Buckets(read.data.durations_s, read.data.aspects)
+    for frames in (49, 73, 97, 121, 237):  # of what the profile cuts, 3 s to 10 s, and less
+        found, places = buckets.assign(np.full(len(widths), frames / encoder.fps), widths, heights)
+        assert len(set(places.tolist())) == len(widths)
+        assert all(abs(bucket.duration_s * encoder.fps - min(frames, 121)) < 0.01 for bucket in found)
+
+
+def test_the_papers_longest_bucket_is_what_the_estimate_is_for(tmp_path):
+    read = load(CONFIGS / "train/stage2.yaml", Recipe)
+    for seconds, frames, length in ((121 / 24, 31, 218), (240 / 24, 31, 218), (120 / 24, 25, 175)):
+        assert bounds(read.data, read.model, seconds) == (frames, length)
+    assert (read.estimate.video[0], read.estimate.audio) == (31, 218)
+
+
 @pytest.mark.parametrize(
     ("key", "value", "word"),
     [
@@ -66,6 +88,7 @@ def test_the_papers_recipes_say_what_the_paper_says():
         ("trained", "paper", "stage 2"),
         ("model.heads", 7, "heads"),
         ("data.texts.tr2va", {"detailed": 1}, "tr2va"),
+        ("data.texts.default", {"detialed": 1}, "detialed"),
         ("validation.sample", "a.yaml", "need each other"),
         ("lora.rank", 4, "init.audio"),
     ],

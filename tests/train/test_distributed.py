@@ -17,7 +17,9 @@ import torch
 import yaml
 
 from tests.conftest import REPOSITORY
-from tests.train.worlds import recipe, write_world
+from tests.train.worlds import recipe, stored, write_sampling, write_world
+from train.checkpoint import whole_checkpoints
+from train.cli import STOPPED
 from train.loop import Trainer
 from train.parallel import start_world
 from train.watch import STUCK, blame
@@ -36,8 +38,9 @@ def alone(release):
     return start_world(recipe(release, "").parallel, stall_s=LIMIT_S)
 
 
-def start(content, path: Path, *arguments: str, size: int = 2) -> list[subprocess.Popen]:
-    """The processes that torchrun would start."""
+def start(content, path: Path, *arguments: str, size: int = 2, prelude: str = "") -> list[subprocess.Popen]:
+    """The processes that torchrun would start, each of which runs ``prelude`` first."""
+    code = f"import os, sys\n{prelude}\nfrom train import cli\nsys.exit(cli.main(2, sys.argv[1:]))"
     path.write_text(yaml.safe_dump(content.content()))
     with socket.socket() as free:
         free.bind(("127.0.0.1", 0))
@@ -45,7 +48,7 @@ def start(content, path: Path, *arguments: str, size: int = 2) -> list[subproces
     settings = {"MASTER_ADDR": "127.0.0.1", "MASTER_PORT": str(port), "WORLD_SIZE": str(size), "OMP_NUM_THREADS": "1"}
     return [
         subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-m", "train.stage2", "--config", str(path), *arguments],
+            [sys.executable, "-W", "ignore", "-c", code, "--config", str(path), *arguments],
             cwd=REPOSITORY,
             env={**os.environ, **settings, "RANK": str(rank), "LOCAL_RANK": str(rank)},
             stdout=subprocess.PIPE,
@@ -115,21 +118,68 @@ def test_what_two_began_one_goes_on_with_the_same_data_and_noise(two, release, a
     assert losses(out) == pytest.approx(losses(two), rel=1e-6)
 
 
+def test_validation_and_samples_change_nothing_of_sharded_runs(one, two, release, tmp_path):
+    validation = {"every": 4, "clips": 3, "quantiles": [0.5], **write_sampling(tmp_path / "sampling")}
+    for dtype in ("float32", "bfloat16"):
+        parallel = {"device": "cpu", "threads": 1, "dtype": dtype}
+        if dtype == "float32":
+            blind = two
+        else:
+            blind = tmp_path / "blind"
+            finish(start(recipe(release, blind, parallel=parallel), tmp_path / "recipe.yaml"))
+        out = tmp_path / dtype
+        finish(start(recipe(release, out, parallel=parallel, validation=validation), tmp_path / "recipe.yaml"))
+        assert losses(out) == losses(blind)
+    alone = recipe(release, tmp_path / "alone", validation=validation)
+    Trainer(alone, start_world(alone.parallel, stall_s=LIMIT_S)).run()
+    assert validated(tmp_path / "float32") == pytest.approx(validated(tmp_path / "alone"), rel=1e-5)
+
+
+def validated(out: Path) -> dict[int, float]:
+    lines = (out / "metrics.jsonl").read_text().splitlines()
+    return {record["step"]: record["val/loss"] for record in map(json.loads, lines) if "val/loss" in record}
+
+
 @pytest.mark.parametrize(
-    "parallel",
-    [
-        {"sequence": 2, "checkpointing": "full"},
-        {"replicate": 2, "micro_batch": 1},
-    ],
-    ids=["sequence", "replicate"],
+    ("parallel", "size"),
+    [({"sequence": 2, "checkpointing": "full"}, 2), ({"replicate": 2, "micro_batch": 1}, 4)],
+    ids=["sequence", "replicate and shard"],
 )
-def test_other_ways_to_spread_the_work_have_the_same_losses(one, release, tmp_path, parallel):
-    tasks = {"t2av": 1, "tv2a": 1, "ti2av": 1, "tr2av": 1}
-    content = recipe(release, tmp_path / "run", parallel={"device": "cpu", "threads": 1, **parallel}, shares=tasks)
-    finish(start(content, tmp_path / "recipe.yaml"))
-    single = recipe(release, tmp_path / "single", shares=tasks)
+def test_other_ways_to_spread_the_work_have_the_same_losses(release, tmp_path, parallel, size):
+    changes = {
+        "shares": {"t2av": 1, "tv2a": 1, "ti2av": 1, "tr2av": 1},
+        "batch": 8,
+        "validation": {"every": 4, "clips": 3, "quantiles": [0.5], **write_sampling(tmp_path / "sampling")},
+    }
+    content = recipe(release, tmp_path / "run", parallel={"device": "cpu", "threads": 1, **parallel}, **changes)
+    finish(start(content, tmp_path / "recipe.yaml", size=size))
+    single = recipe(release, tmp_path / "single", **changes)
     Trainer(single, start_world(single.parallel, stall_s=LIMIT_S)).run()
-    assert losses(tmp_path / "run") == pytest.approx(losses(tmp_path / "single"), rel=1e-4)
+    for found in (losses, validated):
+        assert found(tmp_path / "run") == pytest.approx(found(tmp_path / "single"), rel=1e-4)
+    ours, theirs = (stored(tmp_path / run / "checkpoints/step-00000008") for run in ("run", "single"))
+    counted = {name: int(value) for name, value in theirs.items() if name.endswith(".step")}
+    assert {name: int(ours[name]) for name in counted} == counted  # no gradient is not one of zeros
+    assert len(set(counted.values())) > 1  # TV2A has none for the end of the video stream
+    made = [sorted(path.name for path in (tmp_path / run / "samples").glob("*/*.mp4")) for run in ("run", "single")]
+    assert made[0] == made[1] == ["both.mp4"] * 2 + ["sound.mp4"] * 2
+
+
+def test_a_signal_to_one_rank_stops_all_after_the_same_step(release, tmp_path):
+    """It comes when rank 1 has finished its step: the others hear of it in the next."""
+    out = tmp_path / "run"
+    signalled = (
+        "import signal\nfrom train.checkpoint import Checkpoints\npoll, polls = Checkpoints.poll, []\n"
+        "def late(self):\n"
+        "    polls.append(1)\n"
+        "    if os.environ['RANK'] == '1' and len(polls) == 3: os.kill(os.getpid(), signal.SIGTERM)\n"
+        "    poll(self)\nCheckpoints.poll = late"
+    )
+    content = recipe(release, out, steps=100_000, checkpoint={"every": 100_000})
+    processes = start(content, tmp_path / "recipe.yaml", prelude=signalled)
+    said = [process.communicate(timeout=LIMIT_S)[0] for process in processes]
+    assert [process.returncode for process in processes] == [STOPPED] * 2, "\n".join(said)
+    assert [path.name for path in whole_checkpoints(out / "checkpoints")] == ["step-00000000", "step-00000004"]
 
 
 def test_a_frozen_rank_is_named(release, tmp_path):

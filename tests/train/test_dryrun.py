@@ -52,6 +52,12 @@ def test_more_gpus_share_states_and_time_until_the_batch_is_used_up(paper):
     assert "DOES NOT FIT" in describe(load(STAGE_2, Recipe, ["parallel.checkpointing=none"]), 64)
 
 
+@pytest.mark.parametrize(("gpus", "sequence"), [(0, 1), (-8, 1), (16, 16)])
+def test_gpus_that_cannot_be_are_refused(gpus, sequence):
+    with pytest.raises(ConfigError, match="heads"):
+        describe(load(STAGE_2, Recipe, [f"parallel.sequence={sequence}"]), gpus)
+
+
 def test_a_recipe_without_shapes_is_refused(paper):
     with pytest.raises(ConfigError, match="estimate"):
         describe(load(STAGE_2, Recipe, ["estimate=null"]), 8)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import shutil
@@ -9,16 +10,19 @@ import signal
 import subprocess
 import sys
 import time
+from functools import partial
 from pathlib import Path
 
 import pytest
+import safetensors.torch
 import torch
+import torch.distributed.checkpoint as dcp
 import yaml
 
 from engine.config import ConfigError
 from model.weights.transformer import load_model
 from tests.conftest import REPOSITORY
-from tests.train.worlds import recipe, write_world
+from tests.train.worlds import latents, recipe, stored, write_sampling, write_world
 from train import cli, loop
 from train.checkpoint import whole_checkpoints
 from train.export import export_checkpoint
@@ -135,9 +139,41 @@ def test_old_checkpoints_go_and_the_best_stays(release, world, tmp_path):
     assert set(steps(tmp_path)) == {8, min(scores, key=scores.get)}
 
 
-def test_validation_changes_nothing(undisturbed, release, world, tmp_path):
-    Trainer(recipe(release, tmp_path, validation={"every": 1, "clips": 3, "quantiles": [0.2, 0.8]}), world).run()
-    assert losses(tmp_path) == losses(undisturbed)
+@pytest.mark.parametrize("dtype", ["float32", "bfloat16"])
+def test_validation_and_samples_change_nothing(release, world, tmp_path, dtype):
+    parallel = {"device": "cpu", "threads": 1, "dtype": dtype}
+    Trainer(recipe(release, tmp_path / "blind", parallel=parallel), world).run()
+    watched = {"every": 2, "clips": 3, "quantiles": [0.2, 0.8], **write_sampling(tmp_path / "sampling")}
+    Trainer(recipe(release, tmp_path / "run", parallel=parallel, validation=watched), world).run()
+    assert losses(tmp_path / "run") == losses(tmp_path / "blind")
+    ours, theirs = (stored(tmp_path / run / "checkpoints/step-00000008") for run in ("run", "blind"))
+    assert ours.keys() == theirs.keys()
+    for name, value in ours.items():
+        assert value.dtype == torch.float32 and torch.equal(value, theirs[name]), name
+    made = sorted(path.relative_to(tmp_path / "run/samples").as_posix() for path in tmp_path.rglob("samples/*/*.mp4"))
+    assert made == [f"step-{step:08d}/{key}.mp4" for step in (2, 4, 6, 8) for key in ("both", "sound")]
+
+
+def test_requests_that_cannot_be_read_are_found_before_work_starts(release, world, tmp_path):
+    sampling = write_sampling(tmp_path / "sampling") | {"requests": str(tmp_path / "none.jsonl")}
+    with pytest.raises(ConfigError, match=r"none\.jsonl"):
+        Trainer(recipe(release, tmp_path / "run", validation=sampling), world)
+
+
+def test_the_validation_loss_does_not_depend_on_how_clips_are_batched(release, world, tmp_path):
+    found = []
+    for micro in (None, 1):
+        changed = recipe(
+            release,
+            tmp_path / str(micro),
+            steps=2,
+            parallel={"device": "cpu", "micro_batch": micro},
+            data={"release": release, "latents": "tiny", "workers": 0, "durations_s": [1, 3], "aspects": [1, 2]},
+            validation={"every": 2, "clips": 3, "quantiles": [0.5]},
+        )
+        Trainer(changed, world).run()
+        found.append(next(r["val/loss"] for r in records(tmp_path / str(micro)) if "val/loss" in r))
+    assert found[0] == pytest.approx(found[1], rel=1e-5)
 
 
 def test_an_export_of_the_raw_weights_is_not_the_average(undisturbed, tmp_path):
@@ -159,13 +195,75 @@ def test_lora_trains_its_updates_alone_and_is_merged(undisturbed, release, world
     assert changed == {name.replace(".lora_b", ".weight") for name in trained if name.endswith(".lora_b")}
 
 
+def test_lora_can_adapt_layers_that_start_at_zero(undisturbed, release, world, tmp_path):
+    lora = {"rank": 2, "targets": ["*.cross_attn.v_ref"]}
+    start = {"audio": str(undisturbed / "export")}
+    Trainer(recipe(release, tmp_path, ema=None, lora=lora, init=start, steps=4, shares={"tr2av": 1}), world).run()
+    base, merged = (load_model(run / "export").state_dict() for run in (undisturbed, tmp_path))
+    name = "blocks.0.audio.cross_attn.v_ref.weight"
+    assert not torch.equal(base[name], merged[name])
+
+
 def test_a_cut_checkpoint_is_not_resumed(undisturbed, release, world, tmp_path):
     out = tmp_path / "run"
     shutil.copytree(undisturbed, out)
     (shard,) = (out / "checkpoints/step-00000008").glob("*.distcp")
     shard.write_bytes(shard.read_bytes()[:-100])
     with pytest.warns(UserWarning, match="not whole"):
-        assert Trainer(recipe(release, out), world, resume=True).step == 4
+        trainer = Trainer(recipe(release, out), world, resume=True)
+        assert trainer.step == 4 and trainer.run()
+    assert steps(out) == [0, 4, 8]
+    assert losses(out) == losses(undisturbed)
+
+
+def test_a_full_disk_costs_a_checkpoint_and_not_the_run(undisturbed, release, world, tmp_path, monkeypatch, capsys):
+    fill_disk(monkeypatch, at="step-00000004")
+    assert Trainer(recipe(release, tmp_path), world).run()
+    assert steps(tmp_path) == [0, 8] and losses(tmp_path) == losses(undisturbed)
+    assert "step-00000004 could not be written: rank 0: [Errno 28]" in capsys.readouterr().err
+    assert not list(tmp_path.rglob(".writing*"))
+
+
+def test_a_disk_that_is_full_at_the_end_is_an_error(release, world, tmp_path, monkeypatch, capsys):
+    fill_disk(monkeypatch, at="step-00000008")
+    path = write_recipe(tmp_path / "r.yaml", recipe(release, tmp_path / "run"))
+    monkeypatch.setattr(cli, "start_world", lambda *args, **kwargs: world)
+    monkeypatch.setattr(cli.dist, "destroy_process_group", lambda: None)  # the other tests need it
+    assert cli.main(2, ["--config", str(path)]) == 1
+    assert "No space left" in capsys.readouterr().err
+    assert steps(tmp_path / "run") == [0, 4] and not (tmp_path / "run/export").exists()
+
+
+def fill_disk(monkeypatch, *, at: str) -> None:
+    write = dcp.FileSystemWriter.write_data
+
+    def fail(self, plan, planner):
+        if at in str(self.path):
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return write(self, plan, planner)
+
+    monkeypatch.setattr(dcp.FileSystemWriter, "write_data", fail)
+
+
+def test_clips_without_reference_or_prompt_are_trained_on_with_none(world, tmp_path):
+    def bare(key, number, rng):
+        tensors = safetensors.torch.load(latents(key, number, rng)["latents.safetensors"])
+        lacking = ("ref", "text.short", "text.detailed") if number % 2 else ()
+        kept = {name: value for name, value in tensors.items() if not name.startswith(lacking)}
+        return {"latents.safetensors": safetensors.torch.save(kept)}
+
+    release = write_world(str(tmp_path / "world"), make_latents=bare)
+    with pytest.warns(UserWarning, match="get the empty one"):
+        assert Trainer(recipe(release, tmp_path / "run", shares={"tr2av": 1}), world).run()
+
+
+def test_compiled_blocks_learn_the_same_without_falling_back(undisturbed, release, world, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
+    monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
+    validated = {"every": 4, "clips": 2, "quantiles": [0.5]}
+    parallel = {"device": "cpu", "threads": 1, "compile": True}
+    Trainer(recipe(release, tmp_path, parallel=parallel, validation=validated), world).run()
+    assert losses(tmp_path) == pytest.approx(losses(undisturbed), rel=1e-5)
 
 
 def run_cli(config: Path, *arguments: str, prelude: str = "") -> subprocess.Popen:
@@ -203,6 +301,9 @@ def test_a_killed_writer_leaves_nothing_that_is_resumed(undisturbed, release, wo
     )
     process = run_cli(write_recipe(tmp_path / "r.yaml", recipe(release, out)), prelude=stalling)
     wait_for((out / "checkpoints/.writing-step-00000008/half").exists)
+    with pytest.raises(ConfigError, match="another run"):
+        Trainer(recipe(release, out), world, resume=True)
+    assert (out / "checkpoints/.writing-step-00000008/half").exists()
     process.kill()
     process.communicate()
     assert steps(out) == [0, 4]
@@ -221,6 +322,20 @@ def test_sigterm_saves_and_exits(undisturbed, release, world, tmp_path):
     assert process.returncode == cli.STOPPED and "Traceback" not in said
     assert steps(out)[-1] == records(out)[-1]["step"] > 2
     assert losses(out)[:8] == losses(undisturbed)[: len(losses(out))]
+
+
+def test_a_signal_at_any_moment_of_a_step_is_heard(release, world, tmp_path, monkeypatch):
+    trainer = Trainer(recipe(release, tmp_path, checkpoint={"every": 100}), world)
+    real = Trainer._apply
+
+    def signalled(self, *arguments):
+        if self.step == 3:  # the ranks have agreed that step 4 is not the last
+            os.kill(os.getpid(), signal.SIGTERM)
+        real(self, *arguments)
+
+    monkeypatch.setattr(Trainer, "_apply", signalled)
+    assert not trainer.run()
+    assert steps(tmp_path) == [0, 5]
 
 
 def test_the_command_line_tells_mistakes(release, tmp_path, capsys):

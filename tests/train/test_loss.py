@@ -28,7 +28,6 @@ def batch():
         audio=torch.randn(SAMPLES, 3, 10),
         audio_lengths=None,
         reference=torch.randn(SAMPLES, 9, 3),
-        has_reference=torch.ones(SAMPLES, dtype=torch.bool),
         texts={"default": torch.randn(SAMPLES, 6, 8), "ti2av": torch.full((SAMPLES, 6, 8), 7.0)},
         null_text=torch.ones(SAMPLES, 6, 8),
     )
@@ -119,7 +118,5 @@ def test_dropped_conditions_become_the_null_ones(batch):
 
 
 def test_what_a_task_needs_must_be_there(batch):
-    with pytest.raises(ValueError, match="clip2 has none"):
-        prepared(batch._replace(has_reference=torch.tensor([True, True, False, True])), "tts_ref")
     with pytest.raises(ValueError, match="t2av needs video"):
         prepared(batch._replace(video=None), "t2av")

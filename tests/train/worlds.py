@@ -2,12 +2,18 @@
 
 from __future__ import annotations
 
+import json
 import random
+from pathlib import Path
 from typing import Any
 
+import numpy as np
 import safetensors.torch
 import torch
+import torch.distributed.checkpoint as dcp
+import yaml
 
+from media.encode import write_video
 from tests.corpus.releases import write_release
 from train.config import Recipe
 
@@ -46,6 +52,45 @@ def latents(key: str, number: int, rng: random.Random, *, audio: int = 10) -> di
 def write_world(root: str, *, make_latents=latents) -> str:
     write_release(root, {"train": [9, 11], "val": [4]}, encoder="tiny", make_latents=make_latents)
     return root
+
+
+def write_sampling(folder: Path) -> dict[str, str]:
+    """``validation.sample`` and ``validation.requests``: both streams, and sound for a video, with a skipped block."""
+    folder.mkdir(parents=True, exist_ok=True)
+    guidance = {"text": 2.0}
+    config = {
+        "model": MODEL,
+        "video_codec": {"kind": "linear", "spatial": 2, "temporal": 1, "channels": 4},
+        "audio_codec": {
+            "kind": "linear",
+            "rate": 4000,
+            "n_fft": 512,
+            "hop": 200,
+            "mels": 16,
+            "channels": 3,
+            "group": 1,
+        },
+        "text_encoder": {"kind": "words", "length": 6, "width": 8},
+        "guidance": {"video": guidance, "audio": guidance, "skip_layers": [0]},
+        **{"steps": 2, "seconds": 0.5, "height": 8, "width": 8, "device": "cpu", "dtype": "float32"},
+    }
+    (folder / "sample.yaml").write_text(yaml.safe_dump(config))
+    write_video(folder / "given.mp4", np.full((8, 16, 16, 3), 128, np.uint8), 10.0)
+    rows = [{"key": "both", "task": "t2av"}, {"key": "sound", "task": "tv2a", "video": "given.mp4"}]
+    (folder / "requests.jsonl").write_text("\n".join(json.dumps(row | {"prompt": "a man speaks"}) for row in rows))
+    return {"sample": str(folder / "sample.yaml"), "requests": str(folder / "requests.jsonl")}
+
+
+def stored(checkpoint: Path) -> dict[str, torch.Tensor]:
+    """Weights, moments and averages of a checkpoint."""
+    listed = dcp.FileSystemReader(checkpoint).read_metadata().state_dict_metadata
+    tensors = {
+        name: torch.empty(about.size, dtype=about.properties.dtype)
+        for name, about in listed.items()
+        if not name.startswith("rng.")
+    }
+    dcp.load(tensors, checkpoint_id=checkpoint, no_dist=True)
+    return tensors
 
 
 def recipe(world: str, out: str, *, stage: int = 2, **changes: Any) -> Recipe:
