@@ -12,6 +12,7 @@ Needs torch and this package; no Ray, no model. ::
 from __future__ import annotations
 
 import re
+import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -182,6 +183,7 @@ class ClipLoader(IterableDataset):
         window: shards that are mixed at a time.
         collate: makes a batch of a list of samples.
         pin_memory: copies tensors of batches into pinned memory.
+        context: how the reading processes start: ``spawn`` where they use CUDA, None for the platform's own way.
 
     Raises:
         ValueError: the batch cannot be split evenly over the ranks, or a clip fits no bucket.
@@ -202,6 +204,7 @@ class ClipLoader(IterableDataset):
         window: int = 16,
         collate: Callable[[list[dict[str, Any]]], Any] | None = None,
         pin_memory: bool = False,
+        context: str | None = None,
     ) -> None:
         distributed = torch.distributed.is_available() and torch.distributed.is_initialized()
         self.rank = rank if rank is not None else torch.distributed.get_rank() if distributed else 0
@@ -211,7 +214,7 @@ class ClipLoader(IterableDataset):
                 f"a global batch of {batch} cannot be split evenly for rank {self.rank} of {self.world}: "
                 "make it a multiple of the number of ranks"
             )
-        self.dataset, self.workers, self.pin_memory = dataset, workers, pin_memory
+        self.dataset, self.workers, self.pin_memory, self.context = dataset, workers, pin_memory, context
         self._collate, self._epochs = collate, epochs
         index = dataset.index
         self.buckets, self._bucket_of = buckets.assign(index.duration_s, index.width, index.height)
@@ -225,7 +228,14 @@ class ClipLoader(IterableDataset):
     def __iter__(self) -> Iterator[ClipBatch]:
         steps = _Steps(self.dataset, self._rest(), self.rank, self.world, self._collate, self.buckets)
         if self.workers and get_worker_info() is None:
-            steps = DataLoader(steps, batch_size=None, num_workers=self.workers, pin_memory=self.pin_memory)
+            steps = DataLoader(
+                steps,
+                batch_size=None,
+                num_workers=self.workers,
+                pin_memory=self.pin_memory,
+                worker_init_fn=_outlive_a_signal,
+                multiprocessing_context=self.context,
+            )
         for bucket, drawn, batch in steps:
             self._consumed[bucket] += drawn
             if batch is not None:
@@ -268,6 +278,16 @@ class ClipLoader(IterableDataset):
             if name not in state or state[name] != mine[name]:
                 raise ValueError(f"the loader's state has {name} {state.get(name)!r}, this loader {mine[name]!r}")
         self._consumed = np.array(state["consumed"], np.int64)
+
+
+def _outlive_a_signal(worker: int) -> None:
+    """Ignore one SIGTERM. Where a whole group of processes gets it, it is the reading one's to answer, which may need
+    another batch before it can save and end; the second, by which that process ends a worker that hangs, is obeyed."""
+
+    def ignore(number: int, frame: Any) -> None:
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+
+    signal.signal(signal.SIGTERM, ignore)
 
 
 class _Steps(IterableDataset):

@@ -108,10 +108,11 @@ class Encoder:
         """A clip's files as the codecs take them; ``fps`` and ``rate`` are those of its mp4 and wav.
 
         Raises:
-            UnusableClip: it has no sound, fewer pictures a second than the model needs, or cannot be decoded.
+            UnusableClip: it has no sound or no pictures, or fewer a second than the model needs, or cannot be decoded.
         """
-        if "wav" not in members:
-            raise UnusableClip("it has no sound")
+        for member, what in (("wav", "sound"), ("mp4", "pictures")):
+            if member not in members:
+                raise UnusableClip(f"it has no {what}")
         if fps < self.config.fps * (1 - _SAME_RATE):
             raise UnusableClip(f"it has {fps:g} pictures a second; {self.config.fps:g} are needed")
         try:

@@ -44,4 +44,5 @@ def open_loader(recipe: Recipe, *, rank: int, world: int, pin_memory: bool = Fal
         window=data.window,
         collate=Stack(recipe.model),
         pin_memory=pin_memory,
+        context="spawn" if data.encode else None,  # codecs may use a GPU
     )

@@ -1,7 +1,8 @@
 """Reports a rank that makes no progress, and which ranks hold the others up, then ends the process.
 
 A collective waits for the slowest rank without saying which that is. Every rank publishes what it does in the store
-that the ranks met through; one that is stuck reads what all the others do.
+that the ranks met through; one that is stuck reads what all the others do. The store itself lives in a process, which
+may be the one that is dead or frozen: whatever asks it does so in a thread of its own, that nobody waits for.
 """
 
 from __future__ import annotations
@@ -13,11 +14,13 @@ import sys
 import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import torch.distributed as dist
 
 STUCK = 70  # exit code
+REPORT_S = 10.0  # how long the store may take to tell what the others do
 
 
 class Watchdog:
@@ -42,22 +45,22 @@ class Watchdog:
         self._stall_s, self._interval = stall_s, min(stall_s / 4, 15.0)
         self._store = dist.PrefixStore("watch", store) if store and size > 1 else None
         self._done = threading.Event()
-        self._thread = threading.Thread(target=self._watch, name="watchdog", daemon=True)
+        self._watcher = _thread(self._watch)
+        self._publisher = _thread(self._publish)
 
     def __enter__(self) -> Watchdog:
-        self._thread.start()
+        self._watcher.start()
+        if self._store:
+            self._publisher.start()
         return self
 
     def __exit__(self, *exception: Any) -> None:
         self._done.set()
-        self._thread.join()
+        self._watcher.join()
 
     def _watch(self) -> None:
         while not self._done.wait(self._interval):
             step, phase, seconds = self._activity()
-            if self._store:
-                beat = {"step": step, "phase": phase, "seconds": round(seconds, 1), "at": time.time()}
-                self._store.set(str(self._rank), json.dumps(beat))
             if seconds > self._stall_s:
                 print(f"rank {self._rank}: stuck for {seconds:.0f} s in step {step}, {phase}", file=sys.stderr)
                 if self._store:
@@ -66,12 +69,33 @@ class Watchdog:
                 sys.stderr.flush()
                 os._exit(STUCK)
 
+    def _publish(self) -> None:
+        while not self._done.wait(self._interval):
+            step, phase, seconds = self._activity()
+            beat = {"step": step, "phase": phase, "seconds": round(seconds, 1), "at": time.time()}
+            with suppress(RuntimeError):  # a store that is gone is told when this rank is stuck
+                self._store.set(str(self._rank), json.dumps(beat))
+
     def _report(self) -> str:
+        told = ["the store that the ranks met through does not answer: its host, rank 0 or torchrun, is dead or frozen"]
+        reader = _thread(lambda: told.append(self._read()))
+        reader.start()
+        reader.join(REPORT_S)
+        return told[-1]
+
+    def _read(self) -> str:
         beats: dict[int, dict[str, Any]] = {}
-        for rank in range(self._size):
-            if self._store.check([str(rank)]):
-                beats[rank] = json.loads(self._store.get(str(rank)))
+        try:
+            for rank in range(self._size):
+                if self._store.check([str(rank)]):
+                    beats[rank] = json.loads(self._store.get(str(rank)))
+        except RuntimeError as error:
+            return f"the store that the ranks met through cannot be read: {error}"
         return blame(beats, self._size, now=time.time(), silent_after_s=4 * self._interval)
+
+
+def _thread(work: Callable[[], Any]) -> threading.Thread:
+    return threading.Thread(target=work, name="watchdog", daemon=True)
 
 
 def blame(beats: dict[int, dict[str, Any]], size: int, *, now: float, silent_after_s: float) -> str:

@@ -182,20 +182,26 @@ def test_a_signal_to_one_rank_stops_all_after_the_same_step(release, tmp_path):
     assert [path.name for path in whole_checkpoints(out / "checkpoints")] == ["step-00000000", "step-00000004"]
 
 
-def test_a_frozen_rank_is_named(release, tmp_path):
+@pytest.mark.parametrize(
+    ("frozen", "words"),
+    [(1, "silent (dead or frozen): 1"), (0, "does not answer: its host, rank 0 or torchrun, is dead or frozen")],
+    ids=["another", "the store's host"],
+)
+def test_a_frozen_rank_is_named(release, tmp_path, frozen, words):
     out = tmp_path / "run"
     content = recipe(release, out, steps=100_000, guard={"stall_s": 10.0}, checkpoint={"every": 100_000})
     processes = start(content, tmp_path / "recipe.yaml")
+    other = processes[1 - frozen]
     try:
         wait_for(lambda: (out / "metrics.jsonl").exists() and len(losses(out)) > 1)
-        processes[1].send_signal(signal.SIGSTOP)
-        said, _ = processes[0].communicate(timeout=LIMIT_S)
+        processes[frozen].send_signal(signal.SIGSTOP)
+        said, _ = other.communicate(timeout=LIMIT_S)
     finally:
         for process in processes:
             process.kill()
             process.communicate()
-    assert processes[0].returncode == STUCK
-    assert "rank 0: stuck" in said and "silent (dead or frozen): 1" in said
+    assert other.returncode == STUCK
+    assert f"rank {1 - frozen}: stuck" in said and words in said
 
 
 def test_blame_names_the_rank_that_lags():

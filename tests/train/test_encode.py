@@ -26,12 +26,13 @@ from model.text import WordEncoder
 from pipelines.tiny_world.release import write_release
 from pipelines.tiny_world.world import make_clip
 from tests.conftest import REPOSITORY
+from tests.train.worlds import recipe
 from train.config import DataConfig
 from train.data import LatentClips
 from train.encode import encode, main
 from train.encode_config import EncodeConfig
 from train.encode_shard import Encoder
-from train.loading import training_clips
+from train.loading import open_loader, training_clips
 
 CLIPS = {"train": 8, "test": 4}
 SETTINGS = {
@@ -142,8 +143,6 @@ def test_the_codecs_of_the_sampler_undo_them(world, encoded):
 
 
 def test_the_trainer_reads_them(world, encoded):
-    from tests.train.worlds import recipe
-
     model = recipe(world, "unused").model.model_copy(
         update={"video_channels": 48, "audio_channels": 8, "text_len": 20, "text_dim": 16, "reference_len": 40}
     )
@@ -156,8 +155,6 @@ def test_the_trainer_reads_them(world, encoded):
 
 def test_raw_clips_are_the_same_samples(tmp_path, world):
     """Without measured statistics, which only stored latents have."""
-    from tests.train.worlds import recipe
-
     content = {**SETTINGS, "name": "plain", "statistics": {}}
     encode(config(world, **content), said)
     path = tmp_path / "encode.yaml"
@@ -174,6 +171,13 @@ def test_raw_clips_are_the_same_samples(tmp_path, world):
         for name in ("video", "audio", "reference", "null_text"):
             assert torch.equal(there[name], here[name]), name
         assert all(torch.equal(there["texts"][name], here["texts"][name]) for name in there["texts"])
+    data = {"release": world, "workers": 1}  # a process that is spawned, for codecs on a GPU cannot be forked
+    batches = [
+        next(iter(open_loader(recipe(world, "unused", model=model.model_dump(), data=data | source), rank=0, world=1)))
+        for source in ({"latents": "plain"}, {"encode": str(path)})
+    ]
+    assert batches[0].samples.names == batches[1].samples.names
+    assert torch.equal(batches[0].samples.video, batches[1].samples.video)
     path.write_text(yaml.safe_dump({**SETTINGS, "release": world}))
     with pytest.raises(ValueError, match="measured statistics need"):
         training_clips(DataConfig(release=world, encode=str(path)), model, split="train", streams=("audio",), seed=0)

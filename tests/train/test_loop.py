@@ -271,6 +271,7 @@ def run_cli(config: Path, *arguments: str, prelude: str = "") -> subprocess.Pope
     return subprocess.Popen(
         [sys.executable, "-W", "ignore", "-c", code, "--config", str(config), *arguments],
         cwd=REPOSITORY,
+        start_new_session=True,
         env={**os.environ, "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -312,12 +313,15 @@ def test_a_killed_writer_leaves_nothing_that_is_resumed(undisturbed, release, wo
     assert not list((out / "checkpoints").glob(".writing*"))
 
 
-def test_sigterm_saves_and_exits(undisturbed, release, world, tmp_path):
+@pytest.mark.parametrize("workers", [0, 2])
+def test_sigterm_saves_and_exits(undisturbed, release, world, tmp_path, workers):
+    """To the whole group of processes, as a scheduler sends it."""
     out = tmp_path / "run"
-    long = recipe(release, out, steps=100_000, checkpoint={"every": 50_000})
+    data = {"release": release, "latents": "tiny", "workers": workers}
+    long = recipe(release, out, steps=100_000, checkpoint={"every": 50_000}, data=data)
     process = run_cli(write_recipe(tmp_path / "r.yaml", long))
     wait_for(lambda: (out / "metrics.jsonl").exists() and len(losses(out)) > 2)
-    process.send_signal(signal.SIGTERM)
+    os.killpg(process.pid, signal.SIGTERM)
     said, _ = process.communicate(timeout=60)
     assert process.returncode == cli.STOPPED and "Traceback" not in said
     assert steps(out)[-1] == records(out)[-1]["step"] > 2

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from pathlib import Path
 
 import pytest
 import ray
@@ -20,16 +21,23 @@ def cluster():
 
 
 @pytest.mark.timeout(900)  # Ray starts a dozen processes first, which takes minutes where others work too
-def test_a_run_of_two_ranks(tmp_path, cluster):
-    world = write_world(str(tmp_path / "release"))
+def test_a_run_of_two_ranks(tmp_path, cluster, monkeypatch, capsys):
+    """With the relative paths of the recipes that are shipped; and what goes wrong in it is told in a line a rank."""
+    write_world(str(tmp_path / "release"))
+    monkeypatch.chdir(tmp_path)
+    Path("recipe.yaml").write_text(yaml.safe_dump(recipe("release", "run", steps=2).content()))
+    command = ["--config", "recipe.yaml", "--workers", "2", "--failures", "0"]
+    assert on_ray.main(command) == 0
+    assert [json.loads(line)["step"] for line in Path("run/metrics.jsonl").read_text().splitlines()] == [1, 2]
+    assert Path("run/export/diffusion_pytorch_model.safetensors").exists()
+    capsys.readouterr()
+    assert on_ray.main([*command, "--set", "noise.shift=3"]) == 1
+    assert "rank 0" in (said := capsys.readouterr().err) and "noise.shift: 5.0 there, 3.0 here" in said
+
+
+def test_mistakes_are_told_before_ray_starts(tmp_path, capsys):
     path = tmp_path / "recipe.yaml"
-    path.write_text(yaml.safe_dump(recipe(world, str(tmp_path / "run"), steps=2).content()))
-    assert on_ray.main(["--config", str(path), "--workers", "2", "--failures", "0"]) == 0
-    steps = [json.loads(line)["step"] for line in (tmp_path / "run" / "metrics.jsonl").read_text().splitlines()]
-    assert steps == [1, 2]
-    assert (tmp_path / "run" / "export" / "diffusion_pytorch_model.safetensors").exists()
-
-
-def test_a_bad_recipe_is_told_before_ray_starts(tmp_path, capsys):
-    assert on_ray.main(["--config", str(tmp_path / "none.yaml"), "--workers", "2"]) == 2
-    assert "none.yaml" in capsys.readouterr().err and not ray.is_initialized()
+    path.write_text(yaml.safe_dump(recipe(str(tmp_path / "nowhere"), str(tmp_path / "run")).content()))
+    for config, word in ((tmp_path / "none.yaml", "none.yaml"), (path, "nowhere")):
+        assert on_ray.main(["--config", str(config), "--workers", "2"]) == 2
+        assert word in capsys.readouterr().err and not ray.is_initialized()
