@@ -123,6 +123,8 @@ class Encoder:
             raise UnusableClip(str(error)) from error
         stride = self.video_codec.stride[0]
         frames = int(len(film) / fps * self.config.fps + 1e-3)
+        if not frames:
+            raise UnusableClip("it is shorter than a picture of the model")
         frames = 1 + (frames - 1) // stride * stride
         film = film[(np.arange(frames) * (fps / self.config.fps) + 1e-3).astype(int)]
         height, width = film.shape[1:3]

@@ -27,11 +27,12 @@ from pipelines.tiny_world.release import write_release
 from pipelines.tiny_world.world import make_clip
 from tests.conftest import REPOSITORY
 from tests.train.worlds import recipe
+from train import encode_shard
 from train.config import DataConfig
 from train.data import LatentClips
 from train.encode import encode, main
 from train.encode_config import EncodeConfig
-from train.encode_shard import Encoder
+from train.encode_shard import Encoder, UnusableClip
 from train.loading import open_loader, training_clips
 
 CLIPS = {"train": 8, "test": 4}
@@ -222,6 +223,37 @@ def test_clips_with_too_few_pictures_are_refused_by_name(world):
         encode(config(world, name="fast", fps=24.0, statistics={}), said)
     with pytest.raises(ValueError, match=r"statistics: .* it has 10 pictures a second; 24 are needed"):
         encode(config(world, name="faster", fps=24.0), said)
+
+
+def test_what_makes_a_clip_unusable_is_said(world):
+    encoder, clip = Encoder(config(world, statistics={})), ClipDataset(world, "test", prompts=None).clip(0, 0)
+    whole = {"mp4": clip["mp4"], "wav": clip["wav"]}
+    for members, fps, words in (
+        ({"wav": clip["wav"]}, 10.0, "no pictures"),
+        ({"mp4": clip["mp4"]}, 10.0, "no sound"),
+        (whole | {"mp4": b"no video"}, 10.0, "."),
+        (whole | {"wav": b"no sound"}, 10.0, "."),
+        (whole, 9.0, "9 pictures a second; 10 are needed"),
+        (whole, 200.0, "shorter than a picture"),  # its 17 pictures last 0.085 s
+    ):
+        with pytest.raises(UnusableClip, match=words):
+            encoder.prepare(members, fps, 8000)
+
+
+def test_a_broken_clip_costs_no_other(world, monkeypatch):
+    real, broken = encode_shard.clips_of, []
+
+    def with_a_cut_video(*arguments):
+        for key, members, row in real(*arguments):
+            if not broken:
+                broken.append(key)
+            yield key, members | {"mp4": members["mp4"][:300]} if key in broken else members, row
+
+    monkeypatch.setattr(encode_shard, "clips_of", with_a_cut_video)
+    manifest = encode(config(world, name="cut", statistics={}), said)
+    assert manifest.clips == sum(CLIPS.values()) - 1 and manifest.rejected == {"broken": 1}
+    (row,) = Store(f"{world}/latents/cut").read_table(["rejected/part-000000.parquet"]).to_pylist()
+    assert row["key"] == broken[0] and row["reasons"][0]
 
 
 def test_killed_and_continued_is_undisturbed(tmp_path, world, encoded):
