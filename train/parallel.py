@@ -127,7 +127,7 @@ def parallelise(model: UniTalking, config: ParallelConfig, world: World) -> UniT
         if config.compile:
             # one graph a task, a shape and a mode (training, validation); past the limit, blocks run uncompiled
             torch._dynamo.config.recompile_limit = GRAPHS
-            block.forward = torch.compile(block.forward)
+            block.forward = torch.compile(block.forward, dynamic=False)
     if world.sequence_group:
         use_sequence_parallel(model, world.sequence_group)
     if world.size == 1 and config.dtype == "float32":

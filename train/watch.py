@@ -57,6 +57,8 @@ class Watchdog:
     def __exit__(self, *exception: Any) -> None:
         self._done.set()
         self._watcher.join()
+        if self._store:
+            self._publisher.join(REPORT_S)  # a thread within the store's code when Python ends would abort the process
 
     def _watch(self) -> None:
         while not self._done.wait(self._interval):

@@ -260,10 +260,10 @@ def test_clips_without_reference_or_prompt_are_trained_on_with_none(world, tmp_p
 def test_compiled_blocks_learn_the_same_without_falling_back(undisturbed, release, world, tmp_path, monkeypatch):
     monkeypatch.setattr(torch, "compile", partial(torch.compile, backend="eager"))
     monkeypatch.setattr(torch._dynamo.config, "fail_on_recompile_limit_hit", True)
-    validated = {"every": 4, "clips": 2, "quantiles": [0.5]}
+    validated = {"every": 2, "clips": 2, "quantiles": [0.5]}
     parallel = {"device": "cpu", "threads": 1, "compile": True}
-    Trainer(recipe(release, tmp_path, parallel=parallel, validation=validated), world).run()
-    assert losses(tmp_path) == pytest.approx(losses(undisturbed), rel=1e-5)
+    Trainer(recipe(release, tmp_path, parallel=parallel, validation=validated, steps=4), world).run()
+    assert losses(tmp_path) == pytest.approx(losses(undisturbed)[:4], rel=1e-5)
 
 
 def run_cli(config: Path, *arguments: str, prelude: str = "") -> subprocess.Popen:
