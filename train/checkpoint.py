@@ -71,7 +71,8 @@ class Checkpoints:
             self._lock = None
 
     def latest(self) -> Path | None:
-        """The newest whole checkpoint, the same on all ranks."""
+        """The newest whole checkpoint once nothing is under way, the same on all ranks."""
+        self._finish()
         step = self._on_all(lambda: step_of(whole[-1]) if (whole := whole_checkpoints(self.folder)) else NONE)
         return None if step == NONE else self.folder / checkpoint_name(step)
 

@@ -259,8 +259,6 @@ class Trainer:
         if self._rollbacks > self.recipe.guard.rollbacks:
             raise BrokenRun(f"step {self.step + 1} is broken, after {self._rollbacks - 1} rollbacks: see the log")
         self._skipped.add(self.step)
-        self._checkpoints.wait()
-        dist.barrier()
         self._restore(self._checkpoints.latest())
         self._metrics.rewind(self.step)
         return iter(self.loader)
