@@ -228,7 +228,7 @@ class ClipLoader(IterableDataset):
     def __iter__(self) -> Iterator[ClipBatch]:
         steps = _Steps(self.dataset, self._rest(), self.rank, self.world, self._collate, self.buckets)
         if self.workers and get_worker_info() is None:
-            steps = DataLoader(
+            reading = DataLoader(
                 steps,
                 batch_size=None,
                 num_workers=self.workers,
@@ -236,10 +236,15 @@ class ClipLoader(IterableDataset):
                 worker_init_fn=_outlive_a_signal,
                 multiprocessing_context=self.context,
             )
-        for bucket, drawn, batch in steps:
-            self._consumed[bucket] += drawn
-            if batch is not None:
-                yield batch
+            steps = iter(reading)
+        try:
+            for bucket, drawn, batch in steps:
+                self._consumed[bucket] += drawn
+                if batch is not None:
+                    yield batch
+        finally:
+            if hasattr(steps, "_shutdown_workers"):  # at Python's end one that is left would wait for a second signal
+                steps._shutdown_workers()
 
     def _rest(self) -> BatchOrder:
         return BatchOrder(

@@ -119,8 +119,8 @@ class Encoder:
             film = decode_video(members["mp4"])
             sound = self._mono(members["wav"], rate)
             takes = [self._reference(members[f"ref{k}.wav"]) for k in range(REFERENCES) if f"ref{k}.wav" in members]
-        except ValueError as error:
-            raise UnusableClip(str(error)) from error
+        except (ValueError, EOFError, wave.Error) as error:
+            raise UnusableClip(str(error) or "a sound of it is cut") from error
         stride = self.video_codec.stride[0]
         frames = int(len(film) / fps * self.config.fps + 1e-3)
         if not frames:
