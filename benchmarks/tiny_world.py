@@ -67,7 +67,7 @@ ARMS = {
     "literal RoPE": Arm(both=("model.audio_rope=literal",)),
     "without TV2A": Arm(second=("shares.tv2a=0",)),
     "without stage 1": Arm(first=False),
-    "without reference": Arm(both=("drop={text: 0.1, reference: 0.8, both: 0.1}",), references=False),
+    "without reference": Arm(both=("drop={text: 0, reference: 0.8, both: 0.2}",), references=False),
     "independent noise": Arm(second=("noise.independent=true",)),
 }
 # Measures with their bars, for the seeds of the proof.

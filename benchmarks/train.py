@@ -162,7 +162,8 @@ def _write_release(root: Path, recipe: Recipe, clips: int) -> str:
     index = FileEntry("train.index.parquet", len(data), hashlib.sha256(data).hexdigest(), clips)
     totals = SplitTotals(clips, 1, shard.bytes, 1.7 * clips, "train.index.parquet")
     entry = ShardEntry(name, shard.bytes, shard.sha256, clips, keys[0], keys[-1])
-    content = Manifest(recipe.data.latents, "", "random", {"train": totals}, [entry], [index]).dumps()
+    made = {"release": "random"}
+    content = Manifest(recipe.data.latents, "", "random", {"train": totals}, [entry], [index], process=made).dumps()
     for store in (written, Store(root)):
         store.write_bytes(MANIFEST, content)
         store.write_bytes(SUCCESS, b"")

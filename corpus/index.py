@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import numpy as np
 import pyarrow as pa
@@ -15,6 +16,16 @@ from corpus.shard import ShardError
 from corpus.storage import Store
 
 COLUMNS = [name for name in INDEX_SCHEMA.names if name != "fingerprint"]
+
+
+class ClipPlace(NamedTuple):
+    """Where a clip's run of tar blocks lies, and the checksum of its bytes."""
+
+    key: str
+    shard: ShardEntry
+    offset: int
+    size: int
+    crc32: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +54,11 @@ class ClipIndex:
 
     def __len__(self) -> int:
         return len(self.keys)
+
+    def place(self, number: int) -> ClipPlace:
+        """Of the clip of this number, 0…len−1."""
+        where = (int(column[number]) for column in (self.offset, self.size, self.crc32))
+        return ClipPlace(self.keys[number].as_py(), self.shards[self.shard[number]], *where)
 
 
 def read_index(store: Store, manifest: Manifest, split: str) -> ClipIndex:
@@ -80,6 +96,23 @@ def read_index(store: Store, manifest: Manifest, split: str) -> ClipIndex:
             raise ManifestError(f"shard {entry.path}: {count} clips in the index, {entry.clips} in the manifest")
     keys = table["key"].combine_chunks()
     return ClipIndex(tuple(shards), keys, **(columns | {"shard": place}))
+
+
+def places_of(store: Store, manifest: Manifest, shard: ShardEntry) -> list[ClipPlace]:
+    """The clips of one shard in its order; of the index, only the row groups that hold them are read.
+
+    Raises:
+        ManifestError: the index is missing, or lacks clips of the shard.
+    """
+    name = manifest.splits[shard.split].index
+    columns = ["key", "offset", "size", "crc32"]
+    try:
+        rows = store.read_table([name], columns, filters=[("shard", "=", shard.number)]).to_pylist()
+    except FileNotFoundError:
+        raise ManifestError(f"{store.root}/{name}, the index of split {shard.split!r}, is missing") from None
+    if len(rows) != shard.clips:
+        raise ManifestError(f"shard {shard.path}: {len(rows)} clips in the index, {shard.clips} in the manifest")
+    return [ClipPlace(row["key"], shard, row["offset"], row["size"], row["crc32"]) for row in rows]
 
 
 def check_shards(store: Store, index: ClipIndex) -> None:

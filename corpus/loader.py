@@ -27,7 +27,7 @@ from corpus.cache import ShardCache
 from corpus.captions import MetaRows
 from corpus.decoders import RAW
 from corpus.index import check_shards, read_index
-from corpus.manifest import read_manifest
+from corpus.manifest import SUCCESS, Manifest, ManifestError, read_manifest
 from corpus.prompts import ATOMS, PromptConfig, draw_format, draw_take, render
 from corpus.reading import ShardReader
 from corpus.shard import ShardError, walk
@@ -61,7 +61,8 @@ class ClipDataset(Dataset):
 
     Raises:
         ValueError: (:class:`corpus.manifest.ManifestError`, :class:`corpus.shard.ShardError` for what is damaged) no
-            such split, no clips in it, no release there, another schema version, or a shard of another size.
+            such split, no clips in it, no release there, another schema version, a shard of another size, no such
+            latents, or latents that were made of another release.
         FileNotFoundError: a shard is missing.
     """
 
@@ -81,8 +82,7 @@ class ClipDataset(Dataset):
     ) -> None:
         release = Store(root)
         manifest = read_manifest(release)
-        store = Store(f"{release.root.rstrip('/')}/latents/{latents}") if latents else release
-        tars = read_manifest(store) if latents else manifest
+        store, tars = _latents(release, manifest, latents) if latents else (release, manifest)
         self.split, self.seed, self.epoch = split, seed, 0
         self.release = f"{manifest.version} {manifest.build}" + (f" {latents} {tars.build}" if latents else "")
         self.index = read_index(store, tars, split)
@@ -146,6 +146,23 @@ class ClipDataset(Dataset):
             return decoder(data) if decoder else data
         except ValueError as error:
             raise ShardError(f"shard {shard}: member {key}.{name}: {error}") from error
+
+
+def _latents(release: Store, manifest: Manifest, name: str) -> tuple[Store, Manifest]:
+    """A set of latents of this very release."""
+    store = Store(f"{release.root.rstrip('/')}/latents/{name}")
+    if not store.exists(SUCCESS):
+        there = [n for n in release.folders("latents") if release.exists(f"latents/{n}/{SUCCESS}")]
+        raise ManifestError(
+            f"{release.root} has no finished latents {name!r}, but {', '.join(there) or 'none'}: "
+            "python -m train.encode makes them"
+        )
+    tars = read_manifest(store)
+    if tars.process.get("release") != manifest.build:
+        raise ManifestError(
+            f"{store.root} was made of another release than the one that stands in {release.root}: encode it again"
+        )
+    return store, tars
 
 
 class ClipBatch(NamedTuple):
@@ -242,6 +259,10 @@ class ClipLoader(IterableDataset):
                 self._consumed[bucket] += drawn
                 if batch is not None:
                     yield batch
+        except (ValueError, FileNotFoundError) as error:
+            if told := _told_by_worker(error):
+                raise type(error)(told) from error
+            raise
         finally:
             if hasattr(steps, "_shutdown_workers"):  # at Python's end one that is left would wait for a second signal
                 steps._shutdown_workers()
@@ -283,6 +304,12 @@ class ClipLoader(IterableDataset):
             if name not in state or state[name] != mine[name]:
                 raise ValueError(f"the loader's state has {name} {state.get(name)!r}, this loader {mine[name]!r}")
         self._consumed = np.array(state["consumed"], np.int64)
+
+
+def _told_by_worker(error: Exception) -> str:
+    """The message of what a reading process raised, in place of the traceback that ``DataLoader`` makes of it."""
+    _, _, trace = str(error).partition("Original Traceback")
+    return re.split(r"^[\w.]+Error: ", trace, flags=re.MULTILINE)[-1].strip()
 
 
 def _outlive_a_signal(worker: int) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import re
@@ -137,12 +138,16 @@ class Store:
         pq.write_table(table, sink, compression="zstd")
         self.write_bytes(name, sink.getvalue().to_pybytes())
 
-    def read_table(self, names: Sequence[str], columns: Sequence[str] | None = None) -> pa.Table:
-        """The named Parquet files' rows, in their order; missing columns of older files become null."""
-        tables = [
-            pq.read_table(self.path(name), filesystem=self._arrow, columns=list(columns) if columns else None)
-            for name in names
-        ]
+    def read_table(
+        self,
+        names: Sequence[str],
+        columns: Sequence[str] | None = None,
+        filters: Sequence[tuple[str, str, Any]] | None = None,
+    ) -> pa.Table:
+        """The named Parquet files' rows, in their order, of those that pass the (column, comparison, value) of
+        ``filters``; missing columns of older files become null."""
+        options = {"columns": list(columns) if columns else None, "filters": list(filters) if filters else None}
+        tables = [pq.read_table(self.path(name), filesystem=self._arrow, **options) for name in names]
         return pa.concat_tables(tables, promote_options="default")
 
     def delete(self, names: Sequence[str]) -> None:
@@ -157,6 +162,25 @@ class Store:
         """Every file below the root, sorted, hidden ones too."""
         self.fs.invalidate_cache()
         return sorted(path[len(self._base) + 1 :] for path in self.fs.find(self._base))
+
+    @contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other processes of this machine out of a local root while the block runs; the folder is made. Object
+        stores have no locks.
+
+        Raises:
+            BlockingIOError: another process has it.
+        """
+        if not self.local:
+            yield
+            return
+        Path(self._base).mkdir(parents=True, exist_ok=True)
+        handle = os.open(self._base, os.O_RDONLY)
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            yield
+        finally:
+            os.close(handle)
 
     def remove_partial_files(self) -> None:
         """Delete what killed writers left under a temporary name; nobody may be writing."""

@@ -59,6 +59,8 @@ def verify(root: str, *, workers: int = 1, progress: Callable[[str], None] = lam
         except ManifestError as error:
             found.problems.append(str(error))
             continue
+        if inner.process.get("release") != manifest.build:
+            found.problems.append(f"{folder}: of another release than this one")
         known |= _verify_tree(store, folder, inner, found, workers, progress)
     # Other tools leave their own files beside ours; a shard or a table would be read as part of the release.
     strays = [name for name in store.walk() if name.endswith((".tar", ".parquet")) and name not in known]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -76,6 +76,20 @@ def load(path: str | Path, model: type[Model], overrides: Sequence[str] = ()) ->
     except ValidationError as error:
         lines = [f"  {'.'.join(map(str, e['loc'])) or '(top)'}: {e['msg']}" for e in error.errors()]
         raise ConfigError(f"{path} is not valid:\n" + "\n".join(lines)) from None
+
+
+def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
+    """Values of two contents that differ, by their dotted keys, for a message."""
+    there, here = _flat(theirs), _flat(ours)
+    names = [name for name in here | there if there.get(name) != here.get(name)]
+    return [f"{name}: {there.get(name)} there, {here.get(name)} here" for name in names]
+
+
+def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
+    flat = {}
+    for key, value in content.items():
+        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
+    return flat
 
 
 def _apply(content: dict[str, Any], override: str) -> None:

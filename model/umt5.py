@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
 import html
+import json
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,7 +43,7 @@ class UMT5Encoder(nn.Module):
         self.encoder = encoder.eval().requires_grad_(False)
         self.tokenizer = tokenizer
         self.length, self.width = length, encoder.config.d_model
-        self.fingerprint = digest("umt5", weights_digest(encoder.state_dict()), len(tokenizer), length)
+        self.fingerprint = digest("umt5", weights_digest(encoder.state_dict()), _words(tokenizer), length)
 
     @torch.no_grad()
     def encode(self, texts: Sequence[str]) -> Tensor:
@@ -52,6 +54,13 @@ class UMT5Encoder(nn.Module):
         ).to(self.encoder.device)
         hidden = self.encoder(tokens.input_ids, attention_mask=tokens.attention_mask).last_hidden_state.float()
         return hidden * tokens.attention_mask[:, :, None]
+
+
+def _words(tokenizer: PreTrainedTokenizerBase) -> str:
+    """Hash of what cuts a text into tokens; how the last batch was padded and cut, it notes too."""
+    content = json.loads(tokenizer.backend_tokenizer.to_str())
+    decisive = {name: value for name, value in content.items() if name not in ("padding", "truncation")}
+    return hashlib.sha256(json.dumps(decisive).encode()).hexdigest()
 
 
 def load_umt5(path: Path, tokenizer: Path, *, length: int = 512) -> UMT5Encoder:

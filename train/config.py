@@ -11,7 +11,7 @@ from typing import Any, Literal
 from pydantic import Field, field_validator, model_validator
 
 from corpus.prompts import ATOMS
-from engine.config import Strict
+from engine.config import Strict, differences
 from model.config import ModelConfig
 from model.tasks import TASKS
 
@@ -264,13 +264,4 @@ class Recipe(Strict):
 
     def changes(self, other: Recipe) -> list[str]:
         """Fields that keep a run of this recipe from continuing one of the other's, with both values."""
-        ours, theirs = _flat(self.decisive()), _flat(other.decisive())
-        names = [name for name in ours | theirs if ours.get(name) != theirs.get(name)]
-        return [f"{name}: {theirs.get(name)} there, {ours.get(name)} here" for name in names]
-
-
-def _flat(content: dict[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in content.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
+        return differences(other.decisive(), self.decisive())

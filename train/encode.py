@@ -10,21 +10,26 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
+from corpus.index import check_shards, read_index
 from corpus.manifest import SUCCESS, FileEntry, Manifest, ShardEntry, SplitTotals, read_manifest
 from corpus.schema import INDEX_SCHEMA, REJECTED_SCHEMA
 from corpus.storage import Store
-from engine.config import ConfigError, load
+from engine.config import ConfigError, differences, load
 from engine.executors import ClusterError, connect
 from engine.progress import Progress
 from model.codecs.statistics import LatentStatistics
-from train.encode_config import EncodeConfig, build_of
+from train.encode_config import EncodeConfig, build_of, origin_of
 from train.encode_shard import BUILD, STATISTICS, Encoder, encode_shard, measure, record_name
 
 EXAMPLES = """examples:
@@ -39,26 +44,40 @@ def encode(config: EncodeConfig, report: Callable[[str], None]) -> Manifest:
     """Encode what is not encoded yet; a finished set of the same latents is left alone.
 
     Raises:
-        ConfigError: the folder holds other latents.
-        ManifestError, ShardError, FileNotFoundError: the release is not whole.
+        ConfigError: the folder holds other latents, or another process writes there.
+        ClusterError: Ray cannot be reached, or a worker of it died again and again.
+        ManifestError, ShardError, FileNotFoundError: the release is not whole, or latents that were finished are not.
         ValueError: weights or statistics that do not fit; a release none of whose clips can be encoded.
         OSError: the storage failed; what was finished stays.
     """
     release = read_manifest(Store(config.release))
+    origin = origin_of(config, release.build, _call(config, fingerprints, config))
     out = Store(config.folder)
-    build = build_of(config, release.build, _call(config, fingerprints, config))
+    try:
+        with out.locked():
+            return _encode(config, release, origin, out, report)
+    except BlockingIOError:
+        raise ConfigError(f"another process writes to {config.folder}: wait for it, or choose another name") from None
+
+
+def _encode(
+    config: EncodeConfig, release: Manifest, origin: dict[str, Any], out: Store, report: Callable[[str], None]
+) -> Manifest:
+    out.remove_partial_files()
     if out.exists(SUCCESS):
         found = read_manifest(out)
-        if found.build != build:
-            raise ConfigError(_stale(config))
+        _refuse_others(config, found.process["origin"], origin)
+        for split in found.splits:
+            check_shards(out, read_index(out, found, split))
+        _clear(out)
         report(f"{config.folder} is finished: {found.clips} clips")
         return found
-    if not out.exists(PLAN):
-        if out.walk():
-            raise ConfigError(f"{config.folder} is not empty and holds no latents: choose another name")
-        out.write_json(PLAN, {"build": build})
-    elif out.read_json(PLAN)["build"] != build:
-        raise ConfigError(_stale(config))
+    if out.exists(PLAN):
+        _refuse_others(config, out.read_json(PLAN), origin)
+    elif out.walk():
+        raise ConfigError(f"{config.folder} is not empty and holds no latents: choose another name")
+    else:
+        out.write_json(PLAN, origin)
     statistics = _statistics(config, out, report)
     done = set(out.files(BUILD))
     todo = [shard for shard in release.shards if record_name(shard) not in done]
@@ -70,7 +89,7 @@ def encode(config: EncodeConfig, report: Callable[[str], None]) -> Manifest:
         progress.add(count)
     if todo:
         progress.finish()
-    return _finish(out, config, release, build, _call(config, fingerprints, config, statistics))
+    return _finish(out, config, release, origin, _call(config, fingerprints, config, statistics), report)
 
 
 def fingerprints(config: EncodeConfig, statistics: Mapping[str, LatentStatistics] | None = None) -> dict[str, str]:
@@ -83,9 +102,14 @@ def measured(config: EncodeConfig) -> dict[str, LatentStatistics]:
 
 
 class Worker:
-    """What one process does; on Ray an actor, whose codecs stay loaded between shards."""
+    """What one process does; on Ray an actor, whose codecs stay loaded between shards.
 
-    def __init__(self, config: EncodeConfig, statistics: Mapping[str, LatentStatistics]) -> None:
+    Args:
+        folder: that relative paths are relative to.
+    """
+
+    def __init__(self, config: EncodeConfig, statistics: Mapping[str, LatentStatistics], folder: str) -> None:
+        _enter(folder)
         self._encoder, self._out = Encoder(config, statistics), Store(config.folder)
 
     def encode(self, shard: ShardEntry) -> int:
@@ -95,7 +119,7 @@ class Worker:
 def _here(
     config: EncodeConfig, statistics: Mapping[str, LatentStatistics], shards: Sequence[ShardEntry]
 ) -> Iterator[int]:
-    return map(Worker(config, statistics).encode, shards)
+    return map(Worker(config, statistics, str(Path.cwd())).encode, shards)
 
 
 def _on_ray(
@@ -107,9 +131,11 @@ def _on_ray(
 
     connect(config.executor)
     kind = ray.remote(**_needs(config), max_restarts=-1, max_task_retries=3)(Worker)
-    actors = [kind.remote(config, statistics) for _ in range(min(config.workers.max_actors, len(shards)))]
+    count = min(config.workers.max_actors, len(shards))
+    actors = [kind.remote(config, statistics, str(Path.cwd())) for _ in range(count)]
     try:
-        yield from ActorPool(actors).map_unordered(lambda actor, shard: actor.encode.remote(shard), shards)
+        with _own_errors():
+            yield from ActorPool(actors).map_unordered(lambda actor, shard: actor.encode.remote(shard), shards)
     finally:
         for actor in actors:
             ray.kill(actor)
@@ -122,18 +148,47 @@ def _call(config: EncodeConfig, function: Callable[..., Any], *arguments: Any) -
     import ray  # costs a second to import, which the local executor and every --help do without
 
     connect(config.executor)
-    return ray.get(ray.remote(**_needs(config))(function).remote(*arguments))
+    with _own_errors():
+        return ray.get(ray.remote(**_needs(config))(_called).remote(str(Path.cwd()), function, arguments))
+
+
+def _called(folder: str, function: Callable[..., Any], arguments: Sequence[Any]) -> Any:
+    _enter(folder)
+    return function(*arguments)
+
+
+def _enter(folder: str) -> None:
+    """Relative paths are relative to where the job was started, on every node, as :mod:`train.on_ray`'s."""
+    try:
+        os.chdir(folder)
+    except OSError as error:
+        raise ConfigError(f"{folder} is not on every node ({error.strerror}): start from a shared one") from None
+
+
+@contextmanager
+def _own_errors() -> Iterator[None]:
+    """What was raised in a worker, in place of Ray's wrapping with its traceback."""
+    from ray.exceptions import ActorDiedError, RayError, RayTaskError
+
+    try:
+        yield
+    except RayTaskError as error:
+        raise error.cause from None
+    except ActorDiedError as error:  # of an __init__ that failed, too
+        raise ClusterError(f"a worker died: {str(error).strip().splitlines()[-1]}") from None
+    except RayError as error:
+        raise ClusterError(f"Ray failed: {error}") from None
 
 
 def _needs(config: EncodeConfig) -> dict[str, float | None]:
     return {"num_cpus": config.workers.cpus, "num_gpus": config.workers.gpus or None}
 
 
-def _stale(config: EncodeConfig) -> str:
-    return (
-        f"{config.folder} holds latents of another release, of other codecs or of other settings: choose another name, "
-        "or delete the folder"
-    )
+def _refuse_others(config: EncodeConfig, theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> None:
+    if different := differences(theirs, ours):
+        raise ConfigError(
+            f"{config.folder} holds other latents ({'; '.join(different)}): choose another name, or delete the folder"
+        )
 
 
 def _statistics(config: EncodeConfig, out: Store, report: Callable[[str], None]) -> dict[str, LatentStatistics]:
@@ -146,23 +201,39 @@ def _statistics(config: EncodeConfig, out: Store, report: Callable[[str], None])
     return {stream: LatentStatistics.model_validate_json(out.read_bytes(STATISTICS[stream])) for stream in wanted}
 
 
-def _finish(out: Store, config: EncodeConfig, release: Manifest, build: str, codecs: dict[str, str]) -> Manifest:
-    """Index, rejected clips and manifest, then ``_SUCCESS``."""
+def _finish(
+    out: Store,
+    config: EncodeConfig,
+    release: Manifest,
+    origin: dict[str, Any],
+    codecs: dict[str, str],
+    report: Callable[[str], None],
+) -> Manifest:
+    """Index, rejected clips and manifest, then ``_SUCCESS``; a split none of whose clips could be encoded is left out.
+
+    Raises:
+        ValueError: none of the release's could.
+    """
     tables = [out.read_table([record_name(shard)]) for shard in release.shards]
     heads = [json.loads(table.schema.metadata[b"head"]) for table in tables]
+    broken = [row for head in heads for row in head["broken"]]
+    usual = Counter(reason for row in broken for reason in row["reasons"]).most_common(1)
+    why = f"; {usual[0][1]} times: {usual[0][0]}" if usual else ""
     files, splits, shards = [], {}, []
     for split in release.splits:
         mine = [table for table, head in zip(tables, heads, strict=True) if head["split"] == split]
         index = pa.concat_tables([INDEX_SCHEMA.empty_table(), *(t.replace_schema_metadata(None) for t in mine)])
         entries = [ShardEntry(**h["shard"]) for h in heads if h["split"] == split and h["shard"]]
         if not entries:
-            raise ValueError(f"no clip of split {split} could be encoded; the records in {out.root}/{BUILD} say why")
+            report(f"no clip of split {split} could be encoded, so the latents have no such split{why}")
+            continue
         name = f"{split}.index.parquet"
         files.append(_table(out, name, index.replace_schema_metadata(INDEX_SCHEMA.metadata)))
         seconds = sum(index["duration_s"].to_pylist())
         splits[split] = SplitTotals(len(index), len(entries), sum(e.bytes for e in entries), round(seconds, 3), name)
         shards += entries
-    broken = [row for head in heads for row in head["broken"]]
+    if not shards:
+        raise ValueError(f"no clip of {config.release} could be encoded{why}")
     if broken:
         files.append(_table(out, "rejected/part-000000.parquet", pa.Table.from_pylist(broken, REJECTED_SCHEMA)))
     for name in STATISTICS.values():
@@ -171,19 +242,23 @@ def _finish(out: Store, config: EncodeConfig, release: Manifest, build: str, cod
     manifest = Manifest(
         version=config.name,
         previous="",
-        build=build,
+        build=build_of(origin),
         splits=splits,
         shards=sorted(shards, key=lambda entry: entry.number),
         files=files,
         rejected={"broken": len(broken)} if broken else {},
-        process={"release": release.build, "codecs": codecs, "settings": config.decisive()},
+        process={"release": release.build, "origin": origin, "codecs": codecs},
     )
     content = manifest.dumps()
     out.write_bytes("manifest.json", content)
     out.write_bytes(SUCCESS, f"{hashlib.sha256(content).hexdigest()}  manifest.json\n".encode())
-    out.fs.rm(out.path(BUILD), recursive=True)
-    out.remove_partial_files()
+    _clear(out)
     return manifest
+
+
+def _clear(out: Store) -> None:
+    if out.exists(BUILD):
+        out.fs.rm(out.path(BUILD), recursive=True)
 
 
 def _table(out: Store, name: str, table: pa.Table) -> FileEntry:

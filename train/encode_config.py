@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
 from pydantic import Field, StringConstraints, field_validator
 
 from engine.config import ExecutorConfig, Pool, Strict
 from model.codecs.build import AudioCodecConfig, TextEncoderConfig, VideoCodecConfig
+
+# Raised when the same clip, codecs and settings give other latents than before.
+ENCODER_VERSION = 1
 
 
 class StatisticsConfig(Strict):
@@ -89,12 +93,22 @@ class EncodeConfig(Strict):
         return content | {"statistics": self.statistics.model_dump(mode="json")}
 
 
-def build_of(config: EncodeConfig, release: str, fingerprints: dict[str, str]) -> str:
-    """Identity of a set of latents.
+def origin_of(config: EncodeConfig, release: str, fingerprints: dict[str, str]) -> dict[str, Any]:
+    """All that decides a set of latents, as JSON.
 
     Args:
         release: the release's own ``build``.
         fingerprints: of the codecs and the text encoder, before any statistics that are still to be measured.
     """
-    content = {"release": release, "settings": config.decisive(), "codecs": fingerprints}
-    return hashlib.sha256(json.dumps(content, sort_keys=True).encode()).hexdigest()
+    content = {
+        "encoder": ENCODER_VERSION,
+        "release": release,
+        "settings": config.decisive(),
+        "codecs": fingerprints,
+    }
+    return json.loads(json.dumps(content))
+
+
+def build_of(origin: Mapping[str, Any]) -> str:
+    """Identity of a set of latents."""
+    return hashlib.sha256(json.dumps(origin, sort_keys=True).encode()).hexdigest()

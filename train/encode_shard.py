@@ -2,25 +2,25 @@
 
 from __future__ import annotations
 
+import heapq
 import io
 import json
 import math
 import wave
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from functools import cached_property
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import safetensors.torch
 import torch
 from torch import Tensor, nn
 
 from corpus.captions import MetaRows
 from corpus.decoders import decode_sound, decode_video
-from corpus.index import read_index
+from corpus.index import ClipPlace, places_of, read_index
 from corpus.loader import ATOM_COLUMNS
 from corpus.manifest import Manifest, ShardEntry, read_manifest
 from corpus.permutation import hash64
@@ -29,12 +29,13 @@ from corpus.reading import ShardReader
 from corpus.schema import INDEX_SCHEMA, REFERENCES
 from corpus.shard import Packed, pack, shard_name, unpack, write_shard
 from corpus.storage import Store
+from engine.config import ConfigError
 from media.encode import LAYOUTS
 from media.reading import fit
 from media.resample import to_mono
 from model.codecs.base import AudioCodec, VideoCodec
 from model.codecs.build import build_audio_codec, build_text_encoder, build_video_codec
-from model.codecs.statistics import LatentStatistics
+from model.codecs.statistics import LatentStatistics, Moments
 from model.text import TextEncoder
 from train.config import NULL_TEXT
 from train.data import MEMBER
@@ -42,7 +43,9 @@ from train.encode_config import EncodeConfig
 
 BUILD = "_build"
 STATISTICS = {"video": "video_statistics.json", "audio": "audio_statistics.json"}
-_SAME_RATE = 2e-4  # of two rates closer than this, one is the other rounded
+# Rates closer than this pass for one another, as 23.976 for 24: in ten seconds sound and picture drift by 10 ms.
+_SAME_RATE = 2e-3
+_CUT_S = 0.1  # a sound that ends so much before its pictures is cut
 
 
 class UnusableClip(ValueError):
@@ -86,8 +89,10 @@ class Encoder:
     def device(self) -> torch.device:
         if self.config.threads:
             torch.set_num_threads(self.config.threads)
-        name = self.config.device
-        return torch.device(name if name != "auto" else "cuda" if torch.cuda.is_available() else "cpu")
+        name, there = self.config.device, torch.cuda.is_available()
+        if name.startswith("cuda") and not there:
+            raise ConfigError(f"device: {name} is asked for and there is no GPU: set device=cpu, or auto")
+        return torch.device(name if name != "auto" else "cuda" if there else "cpu")
 
     @cached_property
     def video_codec(self) -> VideoCodec:
@@ -104,23 +109,31 @@ class Encoder:
     def fingerprints(self) -> dict[str, str]:
         return {part: getattr(self, part).fingerprint for part in ("video_codec", "audio_codec", "text_encoder")}
 
-    def prepare(self, members: Mapping[str, bytes], fps: float, rate: int) -> Prepared:
+    def prepare(self, members: Mapping[str, bytes], fps: float | None, rate: int | None) -> Prepared:
         """A clip's files as the codecs take them; ``fps`` and ``rate`` are those of its mp4 and wav.
 
         Raises:
-            UnusableClip: it has no sound or no pictures, or fewer a second than the model needs, or cannot be decoded.
+            UnusableClip: it has no sound or no pictures, or fewer a second than the model needs, or less sound than
+                pictures, or cannot be decoded.
         """
         for member, what in (("wav", "sound"), ("mp4", "pictures")):
             if member not in members:
                 raise UnusableClip(f"it has no {what}")
-        if fps < self.config.fps * (1 - _SAME_RATE):
+        if not fps or not rate:
+            raise UnusableClip(f"its row in meta/ has no {'audio_rate' if fps else 'fps'}")
+        if abs(fps / self.config.fps - 1) < _SAME_RATE:
+            fps = self.config.fps
+        if fps < self.config.fps:
             raise UnusableClip(f"it has {fps:g} pictures a second; {self.config.fps:g} are needed")
         try:
             film = decode_video(members["mp4"])
             sound = self._mono(members["wav"], rate)
-            takes = [self._reference(members[f"ref{k}.wav"]) for k in range(REFERENCES) if f"ref{k}.wav" in members]
-        except (ValueError, EOFError, wave.Error) as error:
-            raise UnusableClip(str(error) or "a sound of it is cut") from error
+            takes = [self._reference(f"ref{k}.wav", members) for k in range(REFERENCES) if f"ref{k}.wav" in members]
+        except ValueError as error:
+            raise UnusableClip(str(error)) from error
+        sound_s, film_s = len(sound) / self.audio_codec.rate, len(film) / fps
+        if sound_s < film_s - _CUT_S:
+            raise UnusableClip(f"its sound lasts {sound_s:.2f} s, its pictures {film_s:.2f} s")
         stride = self.video_codec.stride[0]
         frames = int(len(film) / fps * self.config.fps + 1e-3)
         if not frames:
@@ -168,10 +181,16 @@ class Encoder:
         sound = decode_sound(wav)
         return to_mono(sound, rate, LAYOUTS.get(len(sound), "mono"), self.audio_codec.rate)
 
-    def _reference(self, wav: bytes) -> np.ndarray:
-        with wave.open(io.BytesIO(wav)) as file:
-            rate = file.getframerate()
-        return self._mono(wav, rate)[: round(self.config.reference_s * self.audio_codec.rate)]
+    def _reference(self, name: str, members: Mapping[str, bytes]) -> np.ndarray:
+        try:
+            with wave.open(io.BytesIO(members[name])) as file:
+                rate = file.getframerate()
+            sound = self._mono(members[name], rate) if rate else np.zeros(0, np.float32)
+        except (ValueError, EOFError, wave.Error) as error:
+            raise ValueError(f"{name}: {error or 'it is cut'}") from error
+        if not len(sound):
+            raise ValueError(f"{name}: it has no samples")
+        return sound[: round(self.config.reference_s * self.audio_codec.rate)]
 
 
 def measure(encoder: Encoder) -> dict[str, LatentStatistics]:
@@ -181,56 +200,48 @@ def measure(encoder: Encoder) -> dict[str, LatentStatistics]:
         ValueError: the release has no such split, or too little to measure.
     """
     wanted = encoder.config.statistics
-    streams = [stream for stream in STATISTICS if getattr(wanted, stream)]
-    if not streams:
+    moments = {
+        stream: Moments(
+            components=getattr(wanted, f"{stream}_components"), whitening=getattr(wanted, f"{stream}_whitening")
+        )
+        for stream in STATISTICS
+        if getattr(wanted, stream)
+    }
+    if not moments:
         return {}
     split = wanted.split
     if split not in encoder.manifest.splits:
         raise ValueError(f"statistics.split: there is no {split!r} but {', '.join(encoder.manifest.splits)}")
-    keys = read_index(encoder.store, encoder.manifest, split).keys.to_pylist()
-    drawn = set(sorted(keys, key=lambda key: hash64("statistics", key))[: wanted.clips])
-    reasons = []
-
-    def latents(stream: str) -> Iterator[Tensor]:
-        for shard in encoder.manifest.shards_of(split):
-            for _, members, row in clips_of(encoder, shard, drawn):
-                try:
-                    clip = encoder.prepare(members, row["fps"], row["audio_rate"])
-                except UnusableClip as error:
-                    reasons.append(str(error))
-                    continue
-                latent = encoder.encode_film(clip.film) if stream == "video" else encoder.encode_sound(clip.sound)
-                yield latent[None].cpu()
-
+    index = read_index(encoder.store, encoder.manifest, split)
+    drawn = heapq.nsmallest(wanted.clips, range(len(index)), lambda n: hash64("statistics", index.keys[n].as_py()))
+    reason = ""
+    for _, members, row in read_clips(encoder, (index.place(number) for number in sorted(drawn))):
+        try:
+            clip = encoder.prepare(members, row["fps"], row["audio_rate"])
+        except UnusableClip as error:
+            reason = f"; of the last clip: {error}"
+            continue
+        if "video" in moments:
+            moments["video"].add(encoder.encode_film(clip.film)[None].cpu())
+        if "audio" in moments:
+            moments["audio"].add(encoder.encode_sound(clip.sound)[None].cpu())
     try:
-        return {
-            stream: LatentStatistics.measure(
-                latents(stream),
-                components=getattr(wanted, f"{stream}_components"),
-                whitening=getattr(wanted, f"{stream}_whitening"),
-            )
-            for stream in streams
-        }
+        return {stream: found.statistics() for stream, found in moments.items()}
     except ValueError as error:
-        raise ValueError(f"statistics: {'; '.join([str(error), *reasons[-1:]])}") from error
+        raise ValueError(f"statistics: {error}{reason}") from error
 
 
-def clips_of(
-    encoder: Encoder, shard: ShardEntry, keys: Collection[str] | None = None
-) -> Iterator[tuple[str, dict[str, bytes], dict[str, Any]]]:
-    """Key, members and row of ``meta/`` of a shard's clips; of those in ``keys`` if given.
+def read_clips(encoder: Encoder, places: Iterable[ClipPlace]) -> Iterator[tuple[str, dict[str, bytes], dict[str, Any]]]:
+    """Key, members and row of ``meta/`` of the clips at these places.
 
     Raises:
         ShardError, ManifestError, FileNotFoundError: the release is damaged.
     """
-    store, manifest = encoder.store, encoder.manifest
-    index = store.read_table([manifest.splits[shard.split].index])
-    reader, meta = ShardReader(store), MetaRows(store, manifest, (*ATOM_COLUMNS, "fps", "audio_rate"))
-    for place in index.filter(pc.equal(index["shard"], shard.number)).to_pylist():
-        key = place["key"]
-        if keys is None or key in keys:
-            run = reader.read(shard, place["offset"], place["size"], place["crc32"])
-            yield key, unpack(run, f"shard {shard.path}"), meta.row(shard.split, shard.number, key)
+    reader = ShardReader(encoder.store)
+    meta = MetaRows(encoder.store, encoder.manifest, (*ATOM_COLUMNS, "fps", "audio_rate"))
+    for key, shard, offset, size, crc32 in places:
+        members = unpack(reader.read(shard, offset, size, crc32), f"shard {shard.path}")
+        yield key, members, meta.row(shard.split, shard.number, key)
 
 
 def encode_shard(encoder: Encoder, out: Store, shard: ShardEntry) -> int:
@@ -243,7 +254,7 @@ def encode_shard(encoder: Encoder, out: Store, shard: ShardEntry) -> int:
     broken: list[dict[str, Any]] = []
 
     def samples() -> Iterator[Packed]:
-        for key, members, row in clips_of(encoder, shard):
+        for key, members, row in read_clips(encoder, places_of(encoder.store, encoder.manifest, shard)):
             prompts = encoder.prompts(row)
             try:
                 clip = encoder.prepare(members, row["fps"], row["audio_rate"])

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import math
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -49,8 +51,9 @@ class MMAudioCodec(nn.Module):
         self._chunk = max(1, round(chunk_s * self.latent_rate))
         self.normaliser = Normaliser(vae.config.latent_channels, statistics)
         self.channels = self.normaliser.channels
-        weights = weights_digest(vae.state_dict()), weights_digest(vocoder.state_dict())
-        self.fingerprint = digest("mmaudio", *weights, self.normaliser.fingerprint)
+        settings = [json.dumps(_decisive(part.config), sort_keys=True) for part in (vae, vocoder)]
+        parts = weights_digest(vae.state_dict()), weights_digest(vocoder.state_dict()), *settings
+        self.fingerprint = digest("mmaudio", *parts, self.normaliser.fingerprint)
 
     def latent_shape(self, samples: int) -> tuple[int, int]:
         if samples < 1:
@@ -112,12 +115,16 @@ def load_vocoder(path: Path) -> MMAudioVocoder:
     return module
 
 
+def _decisive(config: Mapping[str, Any]) -> dict[str, Any]:
+    """A diffusers configuration without what it notes about its file."""
+    return {name: value for name, value in config.items() if not name.startswith("_")}
+
+
 def _settings(path: Path) -> dict | None:
     """Of a diffusers folder; None for a released file."""
     settings = path / "config.json"
     if settings.is_file():
-        content = json.loads(settings.read_text("utf-8"))
-        return {name: value for name, value in content.items() if not name.startswith("_")}
+        return _decisive(json.loads(settings.read_text("utf-8")))
     if path.is_dir():
         raise WeightsError(f"{path} holds no config.json: give a diffusers folder or a released file")
     return None

@@ -42,40 +42,11 @@ class LatentStatistics(BaseModel):
     def measure(
         cls, latents: Iterable[Tensor], *, components: int | None = None, whitening: float = 1.0
     ) -> LatentStatistics:
-        """Of unnormalised latents (B, C, …), in one pass (Chan et al. 1979).
-
-        Args:
-            components: how many of the principal components to normalise by (Pearson 1901); None for the channels.
-            whitening: 1 gives every normalised channel the deviation 1; 0 leaves their proportions as they are. In
-                between, a channel's deviation is its own to the power of 1 − whitening. Their mean square is 1 always.
-
-        Raises:
-            ValueError: there are none, they do not have one number of channels, or they do not vary in so many
-                directions.
-        """
-        count, mean, squares = 0, 0.0, 0.0
+        """Of unnormalised latents (B, C, …); see :class:`Moments`."""
+        moments = Moments(components=components, whitening=whitening)
         for latent in latents:
-            cells = latent.movedim(1, -1).flatten(0, -2).double()
-            if count and cells.shape[1] != len(mean):
-                raise ValueError(f"latents of {cells.shape[1]} and of {len(mean)} channels do not mix")
-            delta = cells.mean(0) - mean
-            total, within = count + len(cells), cells - cells.mean(0)
-            share = count * len(cells) / total
-            if components:
-                squares = squares + within.T @ within + torch.outer(delta, delta) * share
-            else:
-                squares = squares + within.square().sum(0) + delta.square() * share
-            mean, count = mean + delta * len(cells) / total, total
-        if not count:
-            raise ValueError("no latents to measure")
-        if components:
-            std, axes = _principal(squares / count, components)
-            std = _partly(std, whitening)
-            return cls(mean=tuple(mean.tolist()), std=tuple(std.tolist()), count=count, components=axes.tolist())
-        # A channel that never changes carries nothing; it is left as it is.
-        deviation = (squares / count).sqrt()
-        deviation = _partly(torch.where(deviation > 1e-6, deviation, 1.0), whitening)
-        return cls(mean=tuple(mean.tolist()), std=tuple(deviation.tolist()), count=count)
+            moments.add(latent)
+        return moments.statistics()
 
     @classmethod
     def load(cls, path: Path) -> LatentStatistics:
@@ -87,6 +58,56 @@ class LatentStatistics(BaseModel):
 
     def save(self, path: Path) -> None:
         path.write_text(self.model_dump_json(indent=1))
+
+
+class Moments:
+    """What :class:`LatentStatistics` need, gathered latent by latent in one pass (Chan et al. 1979).
+
+    Args:
+        components: how many of the principal components to normalise by (Pearson 1901); None for the channels.
+        whitening: 1 gives every normalised channel the deviation 1; 0 leaves their proportions as they are. In
+            between, a channel's deviation is its own to the power of 1 − whitening. Their mean square is 1 always.
+    """
+
+    def __init__(self, *, components: int | None = None, whitening: float = 1.0) -> None:
+        self._components, self._whitening = components, whitening
+        self._count, self._mean, self._squares = 0, 0.0, 0.0
+
+    def add(self, latent: Tensor) -> None:
+        """Unnormalised, (B, C, …).
+
+        Raises:
+            ValueError: it has another number of channels than the ones before.
+        """
+        cells = latent.movedim(1, -1).flatten(0, -2).double()
+        if self._count and cells.shape[1] != len(self._mean):
+            raise ValueError(f"latents of {cells.shape[1]} and of {len(self._mean)} channels do not mix")
+        delta = cells.mean(0) - self._mean
+        total, within = self._count + len(cells), cells - cells.mean(0)
+        share = self._count * len(cells) / total
+        if self._components:
+            self._squares = self._squares + within.T @ within + torch.outer(delta, delta) * share
+        else:
+            self._squares = self._squares + within.square().sum(0) + delta.square() * share
+        self._mean, self._count = self._mean + delta * len(cells) / total, total
+
+    def statistics(self) -> LatentStatistics:
+        """Of what was added.
+
+        Raises:
+            ValueError: nothing was, or it does not vary in so many directions.
+        """
+        if not self._count:
+            raise ValueError("no latents to measure")
+        mean, covariance = tuple(self._mean.tolist()), self._squares / self._count
+        if self._components:
+            deviation, axes = _principal(covariance, self._components)
+            components = axes.tolist()
+        else:  # a channel that never changes carries nothing; it is left as it is
+            deviation, components = covariance.sqrt(), None
+            deviation = torch.where(deviation > 1e-6, deviation, 1.0)
+        std = tuple(_partly(deviation, self._whitening).tolist())
+        return LatentStatistics(mean=mean, std=std, count=self._count, components=components)
 
 
 class Normaliser(nn.Module):

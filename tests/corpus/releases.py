@@ -54,7 +54,8 @@ def write_release(
     manifest = _write(store, "media/", splits, captions, make)
     if encoder:
         folder = Store(f"{root}/latents/{encoder}")
-        finish(folder, replace(_write(folder, "", splits, captions, make_latents), version=encoder))
+        made = _write(folder, "", splits, captions, make_latents)
+        finish(folder, replace(made, version=encoder, process={"release": manifest.build}))
     return finish(store, manifest)
 
 

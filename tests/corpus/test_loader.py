@@ -292,8 +292,14 @@ class TestFaults:
             ClipDataset(root, "test")
         with pytest.raises(ValueError, match=r"split 'empty' .* has no clips"):
             ClipDataset(root, "empty")
-        with pytest.raises(ManifestError, match="not a release"):
+        with pytest.raises(ManifestError, match=r"no finished latents 'large', but tiny: python -m train\.encode"):
             ClipDataset(root, "train", latents="large")
+
+    def test_latents_of_another_release(self, root):
+        path = root / MANIFEST
+        path.write_text(path.read_text().replace('"build": "build"', '"build": "other"'))
+        with pytest.raises(ManifestError, match="latents/tiny was made of another release"):
+            ClipDataset(root, "train", latents="tiny")
 
     def test_index_and_captions_that_do_not_belong(self, root):
         clips = ClipDataset(root, "train")

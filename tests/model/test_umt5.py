@@ -58,10 +58,14 @@ def test_native_names_are_those_of_transformers():
 
 def test_a_transformers_folder_loads(encoder, tokenizer, tmp_path):
     encoder.encoder.save_pretrained(tmp_path)
+    encoder.encode(["a red cat"])  # the tokenizer notes how it padded, which decides nothing
     tokenizer.save_pretrained(tmp_path)
     again = load_umt5(tmp_path, tmp_path, length=10)
     torch.testing.assert_close(again.encode(["a red cat"]), encoder.encode(["a red cat"]), atol=1e-6, rtol=0)
     assert again.fingerprint == encoder.fingerprint
+    words = tmp_path / "tokenizer.json"
+    words.write_text(words.read_text().replace('"cat"', '"dog"'))
+    assert load_umt5(tmp_path, tmp_path, length=10).fingerprint != encoder.fingerprint
 
 
 def test_rows_past_the_text_are_zero_and_do_not_depend_on_the_batch(encoder):

@@ -3,19 +3,23 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import json
 import os
 import signal
 import subprocess
 import sys
 import time
+import wave
 from pathlib import Path
 
+import numpy as np
 import pytest
 import ray
 import torch
 import yaml
 
+from corpus.decoders import decode_video
 from corpus.loader import ClipDataset
 from corpus.manifest import read_manifest
 from corpus.storage import Store
@@ -192,20 +196,67 @@ def test_a_finished_set_is_left_alone(encoded):
 
 
 @pytest.mark.parametrize(
-    "change",
+    ("change", "told"),
     [
-        {"fps": 5.0},
-        {"dtype": "bfloat16"},
-        {"audio_codec": {**SETTINGS["audio_codec"], "mels": 40}},
-        {"text_encoder": {"kind": "words", "length": 20, "width": 8}},
-        {"statistics": {"clips": 5, "video": True, "audio": True, "audio_components": 8}},
+        ({"fps": 5.0}, r"\(settings\.fps: 10\.0 there, 5\.0 here\)"),
+        ({"dtype": "bfloat16"}, r"\(settings\.dtype: "),
+        ({"audio_codec": {**SETTINGS["audio_codec"], "mels": 40}}, r"\(codecs\.audio_codec: "),
+        ({"text_encoder": {"kind": "words", "length": 20, "width": 8}}, r"\(codecs\.text_encoder: "),
+        (
+            {"statistics": {"clips": 5, "video": True, "audio": True, "audio_components": 8}},
+            r"\(settings\.statistics\.clips: 8 there, 5 here\)",
+        ),
     ],
 )
-def test_stale_latents_are_refused(encoded, change):
+def test_stale_latents_are_refused(encoded, change, told):
     before = contents(Path(encoded.folder))
-    with pytest.raises(ConfigError, match="latents of another release, of other codecs or of other settings"):
+    with pytest.raises(ConfigError, match=f"small holds other latents {told}"):
         encode(config(encoded.release, **change), said)
     assert contents(Path(encoded.folder)) == before
+
+
+def test_finished_latents_that_lost_a_shard_are_not_called_finished(tmp_path):
+    made = config(write_world(tmp_path / "release"), statistics={})
+    encode(made, said)
+    shard = Path(made.folder) / "train-000001.tar"
+    shard.unlink()
+    with pytest.raises(FileNotFoundError, match=r"shard train-000001\.tar is missing"):
+        encode(made, said)
+
+
+def test_what_kills_leave_is_cleared(tmp_path, encoded):
+    """Before the plan has its name, and between ``_SUCCESS`` and the end."""
+    made = config(write_world(tmp_path / "release"))
+    build = Path(made.folder) / "_build"
+    build.mkdir(parents=True)
+    (build / ".plan.json.0123abcd").write_text("{")
+    encode(made, said)
+    build.mkdir()
+    (build / "plan.json").write_text("{}")
+    encode(made, said)
+    assert contents(Path(made.folder)) == contents(Path(encoded.folder))
+
+
+def test_one_writes_at_a_time(encoded):
+    with Store(encoded.folder).locked(), pytest.raises(ConfigError, match=r"another process writes to .*small"):
+        encode(encoded, said)
+
+
+def test_a_split_without_usable_clips_costs_no_other(world, monkeypatch):
+    real = encode_shard.read_clips
+
+    def with_silent_tests(encoder, places):
+        for (key, members, row), place in zip(real(encoder, places := list(places)), places, strict=True):
+            yield key, {} if place.shard.split == "test" else members, row
+
+    monkeypatch.setattr(encode_shard, "read_clips", with_silent_tests)
+    told = []
+    manifest = encode(config(world, name="silent", statistics={}), told.append)
+    assert list(manifest.splits) == ["train"] and manifest.rejected == {"broken": 4}
+    assert (
+        told[-1]
+        == "no clip of split test could be encoded, so the latents have no such split; 4 times: it has no sound"
+    )
 
 
 def test_latents_of_another_release_are_refused(tmp_path, encoded):
@@ -214,12 +265,14 @@ def test_latents_of_another_release_are_refused(tmp_path, encoded):
     target = other / "latents" / "small"
     target.parent.mkdir()
     target.symlink_to(encoded.folder)
-    with pytest.raises(ConfigError, match="another release"):
+    with pytest.raises(ConfigError, match=r"other latents \(release: "):
         encode(config(str(other)), said)
 
 
 def test_clips_with_too_few_pictures_are_refused_by_name(world):
-    with pytest.raises(ValueError, match=r"no clip of split .* could be encoded"):
+    with pytest.raises(
+        ValueError, match=r"no clip of .* could be encoded; 12 times: it has 10 pictures a second; 24 are needed"
+    ):
         encode(config(world, name="fast", fps=24.0, statistics={}), said)
     with pytest.raises(ValueError, match=r"statistics: .* it has 10 pictures a second; 24 are needed"):
         encode(config(world, name="faster", fps=24.0), said)
@@ -228,20 +281,51 @@ def test_clips_with_too_few_pictures_are_refused_by_name(world):
 def test_what_makes_a_clip_unusable_is_said(world):
     encoder, clip = Encoder(config(world, statistics={})), ClipDataset(world, "test", prompts=None).clip(0, 0)
     whole = {"mp4": clip["mp4"], "wav": clip["wav"]}
+    silence, short = wav_of(np.zeros(0)), wav_of(np.zeros(8000))
     for members, fps, words in (
         ({"wav": clip["wav"]}, 10.0, "no pictures"),
         ({"mp4": clip["mp4"]}, 10.0, "no sound"),
         (whole | {"mp4": b"no video"}, 10.0, "."),
         (whole | {"wav": b"no sound"}, 10.0, "."),
+        (whole | {"wav": clip["wav"][:20]}, 10.0, "."),
+        (whole | {"wav": silence}, 10.0, r"its sound lasts 0\.00 s, its pictures 1\.70 s"),
+        (whole | {"wav": short}, 10.0, r"its sound lasts 1\.00 s, its pictures 1\.70 s"),
+        (whole | {"ref1.wav": clip["ref.wav"][:20]}, 10.0, r"ref1\.wav: "),
+        (whole | {"ref2.wav": silence}, 10.0, r"ref2\.wav: it has no samples"),
+        (whole, None, "no fps"),
         (whole, 9.0, "9 pictures a second; 10 are needed"),
         (whole, 200.0, "shorter than a picture"),  # its 17 pictures last 0.085 s
     ):
         with pytest.raises(UnusableClip, match=words):
             encoder.prepare(members, fps, 8000)
+    with pytest.raises(UnusableClip, match="no audio_rate"):
+        encoder.prepare(whole, 10.0, None)
+
+
+def wav_of(sound: np.ndarray) -> bytes:
+    stream = io.BytesIO()
+    with wave.open(stream, "wb") as file:
+        file.setparams((1, 2, 8000, 0, "NONE", ""))
+        file.writeframes((sound * 32767).astype("<i2").tobytes())
+    return stream.getvalue()
+
+
+@pytest.mark.parametrize("fps", [10.0 * 1000 / 1001, 10.0, 10.0 * 1001 / 1000])
+def test_a_rate_passes_for_one_that_is_almost_the_same(world, fps):
+    """23.976 for 24: picture by picture, none twice."""
+    encoder, clip = Encoder(config(world, statistics={})), ClipDataset(world, "test", prompts=None).clip(0, 0)
+    prepared = encoder.prepare(clip, fps, 8000)
+    assert np.array_equal(prepared.film, decode_video(clip["mp4"]))
+
+
+def test_all_pictures_of_a_needed_rate_are_not_there_below_it(world):
+    encoder, clip = Encoder(config(world, statistics={})), ClipDataset(world, "test", prompts=None).clip(0, 0)
+    with pytest.raises(UnusableClip, match=r"9\.9 pictures a second"):
+        encoder.prepare(clip, 9.9, 8000)
 
 
 def test_a_broken_clip_costs_no_other(world, monkeypatch):
-    real, broken = encode_shard.clips_of, []
+    real, broken = encode_shard.read_clips, []
 
     def with_a_cut_video(*arguments):
         for key, members, row in real(*arguments):
@@ -249,7 +333,7 @@ def test_a_broken_clip_costs_no_other(world, monkeypatch):
                 broken.append(key)
             yield key, members | {"mp4": members["mp4"][:300]} if key in broken else members, row
 
-    monkeypatch.setattr(encode_shard, "clips_of", with_a_cut_video)
+    monkeypatch.setattr(encode_shard, "read_clips", with_a_cut_video)
     manifest = encode(config(world, name="cut", statistics={}), said)
     assert manifest.clips == sum(CLIPS.values()) - 1 and manifest.rejected == {"broken": 1}
     (row,) = Store(f"{world}/latents/cut").read_table(["rejected/part-000000.parquet"]).to_pylist()
@@ -275,11 +359,19 @@ def test_killed_and_continued_is_undisturbed(tmp_path, world, encoded):
     assert contents(folder) == contents(Path(encoded.folder))
 
 
-def test_on_ray_the_bytes_are_the_same(tmp_path, encoded):
+def test_on_ray_the_bytes_are_the_same(tmp_path, encoded, monkeypatch):
+    """And paths that are relative are relative to where the job is started."""
     other = write_world(tmp_path / "release")
     ray.init(address="local", num_cpus=2, include_dashboard=False, log_to_driver=False)
+    monkeypatch.chdir(tmp_path)
+    on_ray = {"executor": {"kind": "ray"}, "workers": {"max_actors": 2}}
     try:
-        encode(config(other, executor={"kind": "ray"}, workers={"max_actors": 2}), said)
+        encode(config("release", **on_ray), said)
+        with pytest.raises(ConfigError, match=r"device: cuda is asked for and there is no GPU"):
+            encode(config("release", **on_ray, device="cuda"), said)
+        (tmp_path / "release" / "media" / "train-000000.tar").unlink()
+        with pytest.raises(FileNotFoundError, match=r"shard media/train-000000\.tar is missing"):
+            encode(config("release", **on_ray, name="again", statistics={}), said)
     finally:
         ray.shutdown()
     assert contents(Path(other) / "latents" / "small") == contents(Path(encoded.folder))

@@ -328,6 +328,17 @@ def test_sigterm_saves_and_exits(undisturbed, release, world, tmp_path, workers)
     assert losses(out)[:8] == losses(undisturbed)[: len(losses(out))]
 
 
+def test_an_error_in_a_reading_process_ends_the_run(release, tmp_path):
+    """With one line, and without waiting for the other readers."""
+    data = {"release": release, "latents": "tiny", "workers": 2}
+    model = {**recipe(release, "").model.model_dump(), "audio_channels": 7}
+    process = run_cli(write_recipe(tmp_path / "r.yaml", recipe(release, tmp_path / "run", data=data, model=model)))
+    said, _ = process.communicate(timeout=100)
+    assert process.returncode == 2, said
+    assert "train: audio latents of train_" in said and "have 3 channels, the model 7" in said
+    assert "Traceback" not in said
+
+
 def test_a_signal_at_any_moment_of_a_step_is_heard(release, world, tmp_path, monkeypatch):
     trainer = Trainer(recipe(release, tmp_path, checkpoint={"every": 100}), world)
     real = Trainer._apply
@@ -346,7 +357,7 @@ def test_the_command_line_tells_mistakes(release, tmp_path, capsys):
     path = write_recipe(tmp_path / "r.yaml", recipe(release, tmp_path / "out"))
     for arguments, words in (
         (["--set", "nonsense=1"], "nonsense"),
-        (["--set", "data.latents=other"], "latents/other"),
+        (["--set", "data.latents=other"], "no finished latents 'other', but tiny"),
         (["--set", "batch=5", "--set", "parallel.micro_batch=2"], "micro_batch"),
         (["--set", "model.audio_channels=7"], "7"),
     ):

@@ -96,6 +96,10 @@ def test_folders_load(codec, tmp_path):
     wave = torch.rand(1, 5000, generator=torch.Generator().manual_seed(0)) - 0.5
     torch.testing.assert_close(again.encode(wave), codec.encode(wave), atol=0, rtol=0)
     assert again.fingerprint == codec.fingerprint
+    settings = tmp_path / "vae" / "config.json"
+    changed = json.loads(settings.read_text()) | {"sample_rate": 16_000}
+    settings.write_text(json.dumps(changed))
+    assert load_codec(tmp_path / "vae", tmp_path / "vocoder").fingerprint != codec.fingerprint
     settings = json.loads((tmp_path / "vae" / "config.json").read_text())
     assert settings["latent_channels"] == again.channels == 8
 
