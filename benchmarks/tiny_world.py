@@ -2,9 +2,9 @@
 
 Writes a world as a release, encodes it, trains stage 1 and stage 2 by the ordinary recipes and measures what the
 ordinary sampler makes of unseen clips, for each of ``--seeds``. ``--ablations`` trains the arms of the paper's
-ablations instead; ``--fps`` and the recipes' ``--set1``, ``--set2`` make other worlds and budgets. What is finished is
-not done again, so a stopped run goes on by the same command; to measure a trained model in another way
-(``--set-sample``), delete its ``measured.json``.
+ablations instead; ``--fps`` and the recipes' ``--set1``, ``--set2`` make other worlds and budgets, each in a
+``--folder`` of its own. What is finished is not done again, so a stopped run goes on by the same command; a folder
+with models of another world or budget is refused, and what was measured in another way is measured again.
 """
 
 from __future__ import annotations
@@ -22,13 +22,18 @@ from concurrent.futures import ProcessPoolExecutor, as_completed
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from benchmarks.machine import headline
-from engine.config import load
+from corpus.manifest import Manifest, read_manifest
+from corpus.storage import Store
+from engine.config import ConfigError, differences, load
 from model.generate import Sampler
 from model.settings import SampleConfig
 from model.weights.transformer import load_model
-from pipelines.tiny_world.evaluate import Judge, UnseenClip, sample_clips, unseen_clips
+from pipelines.tiny_world.evaluate import VERSION, Judge, UnseenClip, sample_clips, unseen_clips
 from pipelines.tiny_world.release import write_release
 from pipelines.tiny_world.sheet import draw_sheet
 from train.build import take_streams_apart
@@ -76,14 +81,17 @@ BARS = {
     "t2av.shuffled": ("shuffled pairs", "<", 0.12),
     "t2av.other_draw": ("another draw of the prompt", "<", 0.15),
     "t2av.lag_s": ("lag, s", "within", 0.05),
-    "t2av.motion": ("mouths' motion / real", "", None),
+    "t2av.motion": ("mouths' motion / real", ">=", 0.5),
     "t2av.words": ("T2AV, word errors heard", "", None),
     "t2av.words_seen": ("T2AV, word errors seen", "", None),
     "t2av.identity": ("T2AV, identity", "", None),
     "t2av.flicker": ("flicker of the wall", "", None),
     "tv2a.sync": ("TV2A, mouth and sound", ">=", 0.85),
+    "tv2a.shuffled": ("shuffled pairs", "<", 0.12),
     "tv2a.words": ("TV2A, word errors", "", None),
     "ti2av.sync": ("TI2AV, mouth and sound", "", None),
+    "ti2av.shuffled": ("shuffled pairs", "<", 0.12),
+    "ti2av.motion": ("mouths' motion / real", ">=", 0.5),
     "ti2av.identity": ("TI2AV, identity", ">=", 0.95),
     "tr2av.pitch": ("TR2AV, pitch error", "<=", 0.04),
     "tr2av.pitch_other": ("to another's reference", "", None),
@@ -104,8 +112,28 @@ ABLATED = {
 }
 
 
-def main() -> int:
-    options = _options()
+def main(arguments: Sequence[str] | None = None) -> int:
+    options = _options(arguments)
+    try:
+        return run(options)
+    except (ConfigError, ValueError, FileNotFoundError) as error:
+        print(f"benchmarks.tiny_world: {error}", file=sys.stderr)
+        return 2
+    except OSError as error:
+        print(f"benchmarks.tiny_world: {error}; run again to go on", file=sys.stderr)
+        return 1
+
+
+def run(options: argparse.Namespace) -> int:
+    """Make the world, train and measure; 0 if all bars are met, or there are none.
+
+    Raises:
+        ConfigError: the folder has models of another world or budget.
+        ValueError, FileNotFoundError: the world cannot be made or encoded so.
+        OSError: the storage failed; what was finished stays.
+    """
+    if options.clips > options.test:
+        raise ConfigError(f"--clips: the world has --test {options.test}, fewer than {options.clips}")
     os.environ |= MALLOC
     print(headline("benchmarks.tiny_world"), flush=True)
     release = str(options.release)
@@ -119,11 +147,17 @@ def main() -> int:
     encode(load(ENCODE, EncodeConfig, [f"release={release}", "executor.kind=local", *options.set_encode]), _say)
     arms = {name: ARMS[name] for name in (options.arms if options.ablations else ["full"])}
     jobs = [(name, seed) for seed in options.seeds for name in arms]
+    for job in jobs:
+        refuse_other_budgets(options, *job)
     with ProcessPoolExecutor(options.jobs, get_context("spawn"), max_tasks_per_child=1) as pool:
         running = {pool.submit(learn, options, *job): job for job in jobs}
-        for done in as_completed(running):
-            name, seed = running[done]
-            _say(f"{name}, seed {seed}: {json.dumps(done.result())}")
+        try:
+            for done in as_completed(running):
+                name, seed = running[done]
+                _say(f"{name}, seed {seed}: {json.dumps(done.result())}")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
     measured = {job: done.result() for done, job in running.items()}
     found = {name: [measured[name, seed] for seed in options.seeds] for name in arms}
     if options.ablations:
@@ -134,35 +168,82 @@ def main() -> int:
 
 def learn(options: argparse.Namespace, name: str, seed: int) -> dict[str, float]:
     """Train an arm with a seed, measure it, and keep what was measured."""
-    folder, arm = options.folder / name.replace(" ", "-") / f"seed-{seed}", ARMS[name]
-    result = folder / "measured.json"
-    if result.exists():
-        return json.loads(result.read_text())
-    common = [f"data.release={options.release}", f"seed={seed}", "log.tensorboard=false", *arm.both]
-    second = [*common, f"out={folder / 'stage2'}", *options.set2, *arm.second]
-    trained = folder / "trained.json"
+    folder, arm = folder_of(options, name, seed), ARMS[name]
+    recipes, origin = recipes_of(options, arm, seed, folder), origin_of(options, name, seed)
+    trained, result = folder / "trained.json", folder / "measured.json"
     if not trained.exists():
         shutil.rmtree(folder, ignore_errors=True)
         began, cpu = time.perf_counter(), _cpu_s()
-        _train_stages(options, arm, folder / "stage1", common, second)
-        trained.write_text(json.dumps({"wall_s": time.perf_counter() - began, "cpu_s": _cpu_s() - cpu}))
-    spent = json.loads(trained.read_text())
+        for recipe in recipes.values():
+            _train(recipe, folder)
+        spent = {"wall_s": time.perf_counter() - began, "cpu_s": _cpu_s() - cpu}
+        trained.write_text(json.dumps({"origin": origin, "spent": spent}, indent=1))
+    spent = json.loads(trained.read_text())["spent"]
+    sampling = load(SAMPLE, SampleConfig, options.set_sample).content()
+    way = {"trained": origin, "clips": options.clips, "sampler": sampling, "measures": VERSION}
+    if result.exists() and (kept := json.loads(result.read_text()))["way"] == way:
+        return kept["found"]
     judge = Judge(unseen_clips(str(options.release), folder / "given", options.clips))
-    sampler = open_sampler(folder / "stage2" / "export", options, arm, second)
-    measured = {
-        key: round(value, 4) for key, value in (judge.judge(sampler, references=arm.references) | spent).items()
-    }
+    sampler = open_sampler(folder / "stage2" / "export", options, arm, recipes[2])
+    found = {key: round(value, 4) for key, value in (judge.judge(sampler, references=arm.references) | spent).items()}
     _show(judge.clips, sampler, folder)
-    result.write_text(json.dumps(measured, indent=1))
-    return measured
+    result.write_text(json.dumps({"way": way, "found": found}, indent=1))
+    return found
 
 
-def open_sampler(weights: Path, options: argparse.Namespace, arm: Arm, overrides: Sequence[str]) -> Sampler:
+def refuse_other_budgets(options: argparse.Namespace, name: str, seed: int) -> None:
+    """
+    Raises:
+        ConfigError: the folder of this arm and seed has a model of another world or budget.
+    """
+    trained = folder_of(options, name, seed) / "trained.json"
+    if trained.exists():
+        there = json.loads(trained.read_text())["origin"]
+        if different := differences(there, origin_of(options, name, seed)):
+            raise ConfigError(
+                f"{trained.parent} was trained otherwise ({'; '.join(different)}): give another --folder, or delete it"
+            )
+
+
+def folder_of(options: argparse.Namespace, name: str, seed: int) -> Path:
+    return options.folder / name.replace(" ", "-") / f"seed-{seed}"
+
+
+def origin_of(options: argparse.Namespace, name: str, seed: int) -> dict[str, Any]:
+    """All that decides a trained model, as JSON; of the world and its codecs, the latents' build tells."""
+    recipes = recipes_of(options, ARMS[name], seed, folder_of(options, name, seed))
+    contents = {f"stage{number}": _content(recipe) for number, recipe in recipes.items()}
+    return {"arm": name, "latents": _latents(options).build, **contents}
+
+
+def recipes_of(options: argparse.Namespace, arm: Arm, seed: int, folder: Path) -> dict[int, Recipe]:
+    """Of the stages that an arm has; the only one has the steps of both."""
+    common = [f"data.release={options.release}", f"seed={seed}", "log.tensorboard=false", *arm.both]
+    first = load(RECIPES[1], Recipe, [*common, f"out={folder / 'stage1'}", *options.set1])
+    second = [*common, f"out={folder / 'stage2'}", *options.set2, *arm.second]
+    if arm.first:
+        return {1: first, 2: load(RECIPES[2], Recipe, [*second, f"init.audio={folder / 'stage1' / 'export'}"])}
+    steps = first.steps + load(RECIPES[2], Recipe, second).steps
+    return {2: load(RECIPES[2], Recipe, [*second, "init={}", f"steps={steps}"])}
+
+
+def _content(recipe: Recipe) -> dict[str, Any]:
+    """What decides a run, wherever it and its world lie."""
+    content = recipe.decisive()
+    del content["data"]["release"]
+    content["init"] = {stream: path is not None for stream, path in content["init"].items()}
+    return content
+
+
+def _latents(options: argparse.Namespace) -> Manifest:
+    return read_manifest(Store(options.release / "latents" / load(ENCODE, EncodeConfig, options.set_encode).name))
+
+
+def open_sampler(weights: Path, options: argparse.Namespace, arm: Arm, recipe: Recipe) -> Sampler:
     """The ordinary sampler, for the recipe's model and the encoder's codecs."""
     config = load(SAMPLE, SampleConfig, options.set_sample)
     encoder = load(ENCODE, EncodeConfig, options.set_encode)
     latents = options.release / "latents" / encoder.name
-    recipe = load(RECIPES[2], Recipe, overrides)
     content = config.model_dump(mode="json") | {
         "model": recipe.model.model_dump(mode="json"),
         "shift": recipe.noise.shift,
@@ -176,7 +257,7 @@ def open_sampler(weights: Path, options: argparse.Namespace, arm: Arm, overrides
             for stream, scales in config.guidance.model_dump(include={"video", "audio"}).items()
         }
     model = load_model(weights).eval()
-    if "streams_apart=true" in overrides:
+    if recipe.streams_apart:
         take_streams_apart(model)
     return Sampler(SampleConfig.model_validate(content), model=model)
 
@@ -192,24 +273,13 @@ def _show(clips: Sequence[UnseenClip], sampler: Sampler, folder: Path) -> None:
     draw_sheet(folder / "sheet.png", rows)
 
 
-def _train_stages(
-    options: argparse.Namespace, arm: Arm, stage1: Path, common: Sequence[str], second: Sequence[str]
-) -> None:
-    """Both stages of an arm, or the second with the steps of both."""
-    if arm.first:
-        _train(1, [*common, f"out={stage1}", *options.set1])
-        _train(2, [*second, f"init.audio={stage1 / 'export'}"])
-    else:
-        steps = sum(load(RECIPES[n], Recipe, s).steps for n, s in ((1, options.set1), (2, options.set2)))
-        _train(2, [*second, "init={}", f"steps={steps}"])
-
-
-def _train(stage: int, overrides: Sequence[str]) -> None:
-    arguments = ["--config", str(RECIPES[stage])]
-    for override in overrides:
-        arguments += ["--set", override]
-    if code := train(stage, arguments):
-        raise RuntimeError(f"stage {stage} ended with {code}: {' '.join(arguments)}")
+def _train(recipe: Recipe, folder: Path) -> None:
+    """By the ordinary command, whose recipe is kept beside what it made."""
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / f"stage{recipe.stage}.yaml"
+    path.write_text(yaml.safe_dump(recipe.content(), sort_keys=False))
+    if code := train(recipe.stage, ["--config", str(path)]):
+        raise OSError(f"stage {recipe.stage} ended with {code}, see above; its recipe is {path}")
 
 
 def _cpu_s() -> float:
@@ -222,8 +292,9 @@ def _cpu_s() -> float:
 
 def _ceiling(options: argparse.Namespace) -> dict[str, float]:
     judge = Judge(unseen_clips(str(options.release), options.folder / "given", options.clips))
-    weights = options.folder / "full" / f"seed-{options.seeds[0]}" / "stage2" / "export"
-    return judge.ceiling(open_sampler(weights, options, ARMS["full"], options.set2))
+    folder, arm = folder_of(options, "full", options.seeds[0]), ARMS["full"]
+    recipe = recipes_of(options, arm, options.seeds[0], folder)[2]
+    return judge.ceiling(open_sampler(folder / "stage2" / "export", options, arm, recipe))
 
 
 def print_bars(runs: Sequence[Mapping[str, float]], ceiling: Mapping[str, float]) -> bool:
@@ -241,7 +312,7 @@ def print_bars(runs: Sequence[Mapping[str, float]], ceiling: Mapping[str, float]
 
 
 def _passes(value: float, sign: str, bar: float) -> bool:
-    return {">=": value >= bar, "<=": value <= bar, "<": value < bar, "within": abs(value) <= bar}[sign]
+    return {">=": value >= bar, "<=": value <= bar, "<": abs(value) < bar, "within": abs(value) <= bar}[sign]
 
 
 def print_ablations(found: Mapping[str, Sequence[Mapping[str, float]]]) -> None:
@@ -261,9 +332,11 @@ def _spread(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.3f}" + (f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else "")
 
 
-def _options() -> argparse.Namespace:
+def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tiny_world", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--folder", type=Path, default=Path("runs/tiny"), help="of the runs")
+    parser.add_argument(
+        "--folder", type=Path, default=Path("runs/tiny"), help="of the runs, one for each budget (default %(default)s)"
+    )
     parser.add_argument("--release", type=Path, default=Path("runs/tiny/release"), help="the world; made if it is not")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--ablations", action="store_true", help="every arm, and no bars")
@@ -280,7 +353,7 @@ def _options() -> argparse.Namespace:
         ("set-sample", "the sampler's configuration"),
     ):
         parser.add_argument(f"--{name}", nargs="+", default=[], metavar="KEY=VALUE", help=f"changes of {what}")
-    return parser.parse_args()
+    return parser.parse_args(arguments)
 
 
 def _say(line: str) -> None:

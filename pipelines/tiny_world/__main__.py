@@ -34,6 +34,9 @@ def main(arguments: list[str] | None = None) -> int:
     except ValueError as error:
         print(f"error: {error}", file=sys.stderr)
         return 2
+    except OSError as error:
+        print(f"error: {error}; what was written stays, run again to go on", file=sys.stderr)
+        return 1
     print(describe(manifest))
     return 0
 

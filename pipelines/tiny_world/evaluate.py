@@ -29,6 +29,8 @@ from pipelines.tiny_world.world import SECONDS, WorldClip, make_clip
 STYLE = "plain"  # of prompts, as configs/train/encode_tiny.yaml says
 FORMS = {"ti2av": "short", "tr2av": "fused"}  # what a task's input is to tell, its prompt does not
 OTHER_DRAW = 100_000
+# Raised when a measure means something else than before.
+VERSION = 2
 
 
 @dataclass(frozen=True)
@@ -116,6 +118,7 @@ class Judge:
             "codec.words": self._word_error(sounds),
             "codec.identity": self._identity(films)[0],
             "codec.flicker": float(np.mean([measure.flicker(film) for film in films])),
+            **self._voice(sounds, "codec"),
         }
 
     def judge(self, sampler: Sampler, *, references: bool = True) -> dict[str, float]:
@@ -128,14 +131,15 @@ class Judge:
         sounds = [sample.audio for sample in sample_clips(sampler, self.clips, "tv2a")]
         found |= {
             "tv2a.sync": self._sync(_envelopes(sounds), self._openings),
+            "tv2a.shuffled": self._sync(_envelopes(sounds), np.roll(self._openings, 1, 0)),
             "tv2a.words": self._word_error(sounds),
         }
         samples = sample_clips(sampler, self.clips, "ti2av")
         films = [sample.video for sample in samples]
-        found["ti2av.sync"] = self._sync(_envelopes([sample.audio for sample in samples]), _openings(films))
+        found |= self._together(_envelopes([sample.audio for sample in samples]), _openings(films), "ti2av")
         found["ti2av.identity"] = self._identity([film[1:] for film in films])[0]  # the first picture was given
         samples = sample_clips(sampler, self.clips, "tr2av" if references else "t2av", form=FORMS["tr2av"])
-        found |= self._voice([sample.audio for sample in samples])
+        found |= self._voice([sample.audio for sample in samples], "tr2av")
         found["tts.words"] = self._word_error([sample.audio for sample in sample_clips(sampler, self.clips, "tts")])
         return found
 
@@ -146,11 +150,9 @@ class Judge:
         other = _envelopes([sample.audio for sample in sample_clips(sampler, self.clips, "t2av", draw=OTHER_DRAW)])
         identity, distance = self._identity(films)
         return {
-            "t2av.sync": self._sync(envelopes, openings),
-            "t2av.shuffled": self._sync(envelopes, np.roll(openings, 1, 0)),
+            **self._together(envelopes, openings, "t2av"),
             "t2av.other_draw": self._sync(other, openings),
             "t2av.lag_s": self._profile.lag_s(envelopes, openings),
-            "t2av.motion": float(openings.std() / self._openings.std()),
             "t2av.words": self._word_error(sounds),
             "t2av.words_seen": self._seen_error(films, envelopes),
             "t2av.identity": identity,
@@ -160,6 +162,14 @@ class Judge:
 
     def _sync(self, envelopes: np.ndarray, openings: np.ndarray) -> float:
         return float(self._profile.correlations(envelopes, openings).mean())
+
+    def _together(self, envelopes: np.ndarray, openings: np.ndarray, task: str) -> dict[str, float]:
+        """How mouths and sounds that were made together agree, each with another's, and how much the mouths move."""
+        return {
+            f"{task}.sync": self._sync(envelopes, openings),
+            f"{task}.shuffled": self._sync(envelopes, np.roll(openings, 1, 0)),
+            f"{task}.motion": float(openings.std(1).mean() / self._openings.std(1).mean()),
+        }
 
     def _word_error(self, sounds: Sequence[np.ndarray]) -> float:
         """Levenshtein distance of the words heard and those prompted, over the latter's number."""
@@ -180,7 +190,7 @@ class Judge:
         right = [look == clip.truth.look for (look, _), clip in zip(seen, self.clips, strict=True)]
         return float(np.mean(right)), float(np.mean([distance for _, distance in seen]))
 
-    def _voice(self, sounds: Sequence[np.ndarray]) -> dict[str, float]:
+    def _voice(self, sounds: Sequence[np.ndarray], task: str) -> dict[str, float]:
         """Distance to the voice of the reference, and to that of another clip's, of 0…1."""
         heard = [measure.hear(sound).voice for sound in sounds]
         own = [clip.truth.voice for clip in self.clips]
@@ -188,7 +198,7 @@ class Judge:
         for name, voices in (("", own), ("_other", [*own[1:], own[0]])):
             for part in ("pitch", "timbre"):
                 errors = [abs(getattr(a, part) - getattr(b, part)) for a, b in zip(heard, voices, strict=True)]
-                found[f"tr2av.{part}{name}"] = float(np.mean(np.nan_to_num(errors, nan=1.0)))
+                found[f"{task}.{part}{name}"] = float(np.mean(np.nan_to_num(errors, nan=1.0)))
         return found
 
 

@@ -147,20 +147,29 @@ def flicker(film: np.ndarray) -> float:
 
 @dataclass(frozen=True)
 class Profile:
-    """Mean course in time of envelopes and openings, float64 ``[frames]`` each: clips begin and end silent, so even the
-    sound of one and the mouth of another agree a little, unless that is taken away first."""
+    """Of real clips.
+
+    Attributes:
+        envelope, opening: mean course in time, float64 ``[frames]``: clips begin and end silent, so even the sound of
+            one and the mouth of another agree a little, unless that is taken away first.
+        least: deviations over time of an envelope and of an opening below which nothing sounds or moves, a tenth of
+            what they are on average. What is left of a dead one is the mean course, which agrees with any other's.
+    """
 
     envelope: np.ndarray
     opening: np.ndarray
+    least: tuple[float, float]
 
     @classmethod
     def of(cls, envelopes: np.ndarray, openings: np.ndarray) -> Profile:
-        """Of real clips, ``[clips, frames]`` each."""
-        return cls(envelopes.mean(0), openings.mean(0))
+        """Of ``[clips, frames]`` each."""
+        least = tuple(0.1 * float(course.std(1).mean()) for course in (envelopes, openings))
+        return cls(envelopes.mean(0), openings.mean(0), least)
 
     def correlations(self, envelopes: np.ndarray, openings: np.ndarray) -> np.ndarray:
         """Pearson's of each clip, ``[clips]``; 0 where nothing sounds or nothing moves."""
-        return _pearson(envelopes - self.envelope, openings - self.opening)
+        alive = (envelopes.std(1) >= self.least[0]) & (openings.std(1) >= self.least[1])
+        return np.where(alive, _pearson(envelopes - self.envelope, openings - self.opening), 0.0)
 
     def lag_s(self, envelopes: np.ndarray, openings: np.ndarray, most_s: float = 0.4) -> float:
         """Seconds by which mouths are late where they agree best with the sounds, in steps of 1 / ENVELOPE_HZ."""

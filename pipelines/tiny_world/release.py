@@ -23,7 +23,7 @@ from media.encode import write_video, write_wav
 from pipelines.tiny_world.captions import atoms
 from pipelines.tiny_world.face import FPS, SIDE, draw
 from pipelines.tiny_world.voice import RATE, speak
-from pipelines.tiny_world.world import WorldClip, make_clip
+from pipelines.tiny_world.world import SECONDS, WorldClip, make_clip
 
 VERSION = "tiny-world-1"
 CRF = 4  # close to lossless, which costs nothing at 32 × 32
@@ -49,7 +49,12 @@ def write_release(
 
     Raises:
         ReleaseError: another release stands there.
+        ValueError: no pictures a second, or a split without clips.
     """
+    if not round(SECONDS * fps) > 0:
+        raise ValueError(f"fps: {fps:g} leaves no picture of {SECONDS:g} s")
+    if empty := [split for split, count in clips.items() if count < 1]:
+        raise ValueError(f"{empty[0]}: {clips[empty[0]]} clips; a split needs one")
     world = {
         clip.key: clip for split, count in clips.items() for clip in (make_clip(seed, split, n) for n in range(count))
     }

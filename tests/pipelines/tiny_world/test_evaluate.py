@@ -87,6 +87,28 @@ def test_the_wrong_sound_is_heard(clips):
     assert found["t2av.identity"] == 1
 
 
+class Dead(Copyist):
+    """Silence and a mouth that stands still."""
+
+    def generate(self, requests: Sequence[Request]) -> list[Sample]:
+        still = [np.repeat(sample.video[:1], len(sample.video), 0) for sample in super().generate(requests)]
+        return [Sample(r, film, FPS, np.zeros(13_600, np.float32), RATE) for r, film in zip(requests, still)]
+
+
+def test_what_is_dead_agrees_with_nothing(clips):
+    found = Judge(clips).judge(Dead(clips, own, own))
+    for task in ("t2av", "ti2av"):
+        assert found[f"{task}.sync"] == found[f"{task}.shuffled"] == found[f"{task}.motion"] == 0
+    assert found["tv2a.sync"] == 0 and found["t2av.words"] == found["tts.words"] == 1
+    assert found["tr2av.pitch"] > 0.3 and found["tr2av.timbre"] > 0.3
+
+
+def test_a_film_of_another_clip_is_a_shuffled_pair(clips):
+    """The control is what it is for: it finds agreement between clips where there is some."""
+    found = Judge(clips).judge(Copyist(clips, lambda number: 0, lambda number: 0))
+    assert found["t2av.shuffled"] > 0.9 and found["ti2av.shuffled"] > 0.9 and abs(found["tv2a.shuffled"]) < 0.4
+
+
 def test_prompts_do_not_tell_what_the_input_is_to_tell(clips):
     copyist = Copyist(clips, own, own)
     Judge(clips).judge(copyist)
