@@ -333,7 +333,7 @@ class ReleaseWriter:
         """Remove what only the build needed, and what killed processes left half-written."""
         if self.store.exists(BUILD):
             self.store.fs.rm(self.store.path(BUILD), recursive=True)
-        self.store.remove_partial_files()
+        self.store.remove_partial_files(but="latents")
 
 
 @dataclass(frozen=True)

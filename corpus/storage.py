@@ -182,9 +182,14 @@ class Store:
         finally:
             os.close(handle)
 
-    def remove_partial_files(self) -> None:
-        """Delete what killed writers left under a temporary name; nobody may be writing."""
-        self.delete([name for name in self.walk() if _PARTIAL.fullmatch(name.rsplit("/", 1)[-1])])
+    def remove_partial_files(self, *, but: str = "") -> None:
+        """Delete what killed writers left under a temporary name; nobody may be writing.
+
+        Args:
+            but: a folder that is left alone, for there somebody may.
+        """
+        partial = [name for name in self.walk() if _PARTIAL.fullmatch(name.rsplit("/", 1)[-1])]
+        self.delete([name for name in partial if not but or not name.startswith(f"{but}/")])
 
     def scan(self, folder: str) -> Iterator[pa.Table]:
         """The tables of a folder one file at a time."""

@@ -11,32 +11,46 @@ from pathlib import Path
 
 from corpus.decoders import decode_video
 from corpus.loader import ClipDataset
+from corpus.prompts import PromptConfig
 from engine.config import load
+from engine.weights import resolve
 from media.encode import write_png
 from model.generate import Sampler
 from model.output import is_done, output_folder
 from model.request import make_request
 from model.settings import SampleConfig
 from pipelines.demo import CONFIG, demo, executor_settings
+from pipelines.demo_annotation import annotate
 from pipelines.release import release
+from pipelines.speech import WEIGHTS, Speech
 from train.cli import main as train
 from train.encode import encode
 from train.encode_config import EncodeConfig
 
 CONFIGS = CONFIG.parents[1]
-SAMPLES = ("t2av", "tv2a", "ti2av")
+SAMPLES = ("t2av", "tv2a", "ti2av", "tr2av")
 
 
 def demo_training(folder: Path, executor: str, overrides: list[str], say: Callable[[str], None]) -> int:
-    """Everything under ``folder``: the demo's corpus and run, ``release/``, ``stage1/``, ``stage2/``, ``samples/``."""
+    """Everything under ``folder``: the demo's corpus and run, ``annotation/``, ``release/``, ``stage1/``, ``stage2/``,
+    ``samples/``."""
     if code := demo(folder, executor, overrides):
         return code
-    say("publishing what was kept")
+    annotation = folder / "annotation"
+    if not (annotation / "references" / "part.parquet").exists():
+        say("captioning what was kept, and speaking references")
+        annotate(folder / "run", annotation, Speech(resolve(WEIGHTS)))
+    say("publishing it")
     settings = [f"root={folder / 'release'}", "version=demo", f"curation={CONFIG}", "split.shares={train: 1}"]
     curated = ", ".join([f"root={folder / 'run'}", *overrides])
     release(
         str(CONFIGS / "release" / "cpu.yaml"),
-        [*settings, f"curation_set=[{curated}]", *executor_settings(executor)],
+        [
+            *settings,
+            f"curation_set=[{curated}]",
+            *(f"{part}={annotation / part}" for part in ("captions", "references")),
+            *executor_settings(executor),
+        ],
         say,
     )
     return train_release(folder, executor, say)
@@ -75,7 +89,7 @@ def train_release(folder: Path, executor: str, say: Callable[[str], None], chang
 
 
 def _sample(folder: Path, published: str, latents: Path) -> list[Path]:
-    """One sample a task; what is given comes from the first published clip."""
+    """One sample a task; what is given comes from the first published clip that has all of it."""
     config = SampleConfig.read(CONFIGS / "demo" / "sample.yaml", weights=str(folder / "stage2" / "export"))
     statistics = {
         f"{stream}_codec": getattr(config, f"{stream}_codec").model_copy(
@@ -86,15 +100,18 @@ def _sample(folder: Path, published: str, latents: Path) -> list[Path]:
     sampler = Sampler(config.model_copy(update=statistics))
     out = folder / "samples"
     with output_folder(out):
-        video, image = out / "given.mp4", out / "given.png"
-        clips = ClipDataset(published, "train", prompts=None)
-        content = clips.clip(0, 0)["mp4"]
-        video.write_bytes(content)
-        write_png(image, decode_video(content)[0])
-        given = {"tv2a": {"video": str(video)}, "ti2av": {"image": str(image)}}
-        seconds = min(config.seconds, float(clips.index.duration_s[0]))
+        video, image, reference = out / "given.mp4", out / "given.png", out / "given.wav"
+        clips = ClipDataset(published, "train", prompts=PromptConfig(shares={"detailed": 1}))
+        number = next(n for n in range(len(clips)) if clips.clip(n, 0)["take"] is not None)
+        clip = clips.clip(number, 0)
+        video.write_bytes(clip["mp4"])
+        write_png(image, decode_video(clip["mp4"])[0])
+        reference.write_bytes(clip["ref.wav"])
+        given = {"tv2a": {"video": str(video)}, "ti2av": {"image": str(image)}, "tr2av": {"reference": str(reference)}}
+        half_latent_s = sampler.video_codec.stride[0] / config.model.fps / 2  # the sampler rounds to whole latents
+        seconds = min(config.seconds, float(clips.index.duration_s[number]) - half_latent_s)
         for task in SAMPLES:
-            row = {"key": task, "task": task, "prompt": "", "seconds": seconds, **given.get(task, {})}
+            row = {"key": task, "task": task, "prompt": clip["prompt"], "seconds": seconds, **given.get(task, {})}
             request = make_request(row, config.request_defaults())
             made_by = sampler.made_by(request)
             if not is_done(out, task, made_by["fingerprint"]):
