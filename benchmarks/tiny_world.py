@@ -2,9 +2,10 @@
 
 Writes a world as a release, encodes it, trains stage 1 and stage 2 by the ordinary recipes and measures what the
 ordinary sampler makes of unseen clips, for each of ``--seeds``. ``--ablations`` trains the arms of the paper's
-ablations instead; ``--fps`` and the recipes' ``--set1``, ``--set2`` make other worlds and budgets, each in a
-``--folder`` of its own. What is finished is not done again, so a stopped run goes on by the same command; a folder
-with models of another world or budget is refused, and what was measured in another way is measured again.
+ablations instead; ``--minutes 30`` and the recipes' ``--set1``, ``--set2`` are other budgets, ``--fps`` makes another
+world, each in a ``--folder`` of its own. What is finished is not done again, so a stopped run goes on by the same
+command; a folder with models of another world or budget is refused, and what was measured in another way is measured
+again.
 """
 
 from __future__ import annotations
@@ -75,20 +76,20 @@ ARMS = {
     "without reference": Arm(both=("drop={text: 0, reference: 0.8, both: 0.2}",), references=False),
     "independent noise": Arm(second=("noise.independent=true",)),
 }
-# Measures with their bars, for the seeds of the proof.
+# Measures with their bars, which every seed of the proof has to meet.
 BARS = {
     "t2av.sync": ("T2AV, mouth and sound", ">=", 0.75),
     "t2av.shuffled": ("shuffled pairs", "<", 0.12),
     "t2av.other_draw": ("another draw of the prompt", "<", 0.15),
     "t2av.lag_s": ("lag, s", "within", 0.05),
     "t2av.motion": ("mouths' motion / real", ">=", 0.5),
-    "t2av.words": ("T2AV, word errors heard", "", None),
+    "t2av.words": ("T2AV, word errors heard", "<=", None),
     "t2av.words_seen": ("T2AV, word errors seen", "", None),
     "t2av.identity": ("T2AV, identity", "", None),
-    "t2av.flicker": ("flicker of the wall", "", None),
+    "t2av.flicker": ("flicker of the wall", "<=", None),
     "tv2a.sync": ("TV2A, mouth and sound", ">=", 0.85),
     "tv2a.shuffled": ("shuffled pairs", "<", 0.12),
-    "tv2a.words": ("TV2A, word errors", "", None),
+    "tv2a.words": ("TV2A, word errors", "<=", None),
     "ti2av.sync": ("TI2AV, mouth and sound", "", None),
     "ti2av.shuffled": ("shuffled pairs", "<", 0.12),
     "ti2av.motion": ("mouths' motion / real", ">=", 0.5),
@@ -97,9 +98,23 @@ BARS = {
     "tr2av.pitch_other": ("to another's reference", "", None),
     "tr2av.timbre": ("TR2AV, timbre error", "", None),
     "tr2av.timbre_other": ("to another's reference", "", None),
-    "tts.words": ("TTS, word errors", "", None),
+    "tts.words": ("TTS, word errors", "<=", None),
     "cpu_s": ("training, CPU s", "", None),
     "wall_s": ("training, wall s", "<=", 600.0),
+}
+# With thirty minutes words get their order, for which a sound's tokens must know their place and noise be high often
+# enough; docs/results.md tells why. A wall may flicker by a fifth of what the prototype's did, 2.5 of 255 grey levels.
+LONGER = {
+    1: ["model.audio_input=conv_mlp", "noise.shift=5", "steps=600"],
+    2: ["model.audio_input=conv_mlp", "noise.shift=4", "steps=3600"],
+}
+LONGER_BARS = {
+    "t2av.sync": 0.9,
+    "t2av.words": 0.2,
+    "tv2a.words": 0.2,
+    "tts.words": 0.2,
+    "t2av.flicker": 0.01,
+    "wall_s": 1800.0,
 }
 # Measures that tell the arms apart.
 ABLATED = {
@@ -163,7 +178,8 @@ def run(options: argparse.Namespace) -> int:
     if options.ablations:
         print_ablations(found)
         return 0
-    return 0 if print_bars(found["full"], _ceiling(options)) else 1
+    bars = {key: bar for key, (_, _, bar) in BARS.items()} | (LONGER_BARS if options.minutes == 30 else {})
+    return 0 if print_bars(found["full"], _ceiling(options), bars) else 1
 
 
 def learn(options: argparse.Namespace, name: str, seed: int) -> dict[str, float]:
@@ -297,13 +313,15 @@ def _ceiling(options: argparse.Namespace) -> dict[str, float]:
     return judge.ceiling(open_sampler(folder / "stage2" / "export", options, arm, recipe))
 
 
-def print_bars(runs: Sequence[Mapping[str, float]], ceiling: Mapping[str, float]) -> bool:
+def print_bars(
+    runs: Sequence[Mapping[str, float]], ceiling: Mapping[str, float], bars: Mapping[str, float | None]
+) -> bool:
     """The table of the proof; whether every seed passes every bar."""
     print("\nof the world itself: " + ", ".join(f"{name} {value:.3f}" for name, value in ceiling.items()))
     print(f"\n{'measure':30}" + "".join(f"{f'run {n + 1}':>10}" for n in range(len(runs))) + f"{'bar':>16}")
     passed = True
-    for key, (title, sign, bar) in BARS.items():
-        values = [run[key] for run in runs]
+    for key, (title, sign, _) in BARS.items():
+        values, bar = [run[key] for run in runs], bars[key]
         ok = bar is None or all(_passes(value, sign, bar) for value in values)
         passed &= ok
         told = "" if bar is None else f"{sign} {bar:g}{'' if ok else ' MISSED'}"
@@ -334,10 +352,9 @@ def _spread(values: Sequence[float]) -> str:
 
 def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.tiny_world", description=__doc__.split("\n\n")[0])
-    parser.add_argument(
-        "--folder", type=Path, default=Path("runs/tiny"), help="of the runs, one for each budget (default %(default)s)"
-    )
+    parser.add_argument("--folder", type=Path, help="of the runs, one for each budget (default runs/tiny, runs/tiny30)")
     parser.add_argument("--release", type=Path, default=Path("runs/tiny/release"), help="the world; made if it is not")
+    parser.add_argument("--minutes", type=int, choices=(10, 30), default=10, help="of training (default %(default)s)")
     parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
     parser.add_argument("--ablations", action="store_true", help="every arm, and no bars")
     parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS), metavar="ARM")
@@ -353,7 +370,11 @@ def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
         ("set-sample", "the sampler's configuration"),
     ):
         parser.add_argument(f"--{name}", nargs="+", default=[], metavar="KEY=VALUE", help=f"changes of {what}")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if options.minutes == 30:
+        options.set1, options.set2 = [*LONGER[1], *options.set1], [*LONGER[2], *options.set2]
+    options.folder = options.folder or Path("runs/tiny30" if options.minutes == 30 else "runs/tiny")
+    return options
 
 
 def _say(line: str) -> None:
