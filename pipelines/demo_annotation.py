@@ -48,9 +48,10 @@ def annotate(run: Path, out: Path, voice: Voice) -> None:
 
 
 def _person(uri: str) -> Person | None:
-    """Of a file of :func:`pipelines.demo_corpus.build`; None for real clips, of which nothing is known."""
+    """Who talks in a file of :func:`pipelines.demo_corpus.build`; None for real clips and for parts of a joined one."""
     name = uri.rsplit("/", 1)[-1]
-    return next((person for person in PEOPLE if name.startswith(person.name)), None)
+    whole = (person for person in PEOPLE if name.startswith(person.name) and name.endswith("__keep.mp4"))
+    return next(whole, None)
 
 
 def _atoms(key: str, person: Person) -> dict[str, str]:
