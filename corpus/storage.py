@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import json
 import os
@@ -166,7 +167,7 @@ class Store:
     @contextmanager
     def locked(self) -> Iterator[None]:
         """Keep other processes of this machine out of a local root while the block runs; the folder is made. Object
-        stores have no locks.
+        stores have no locks, nor have some file systems.
 
         Raises:
             BlockingIOError: another process has it.
@@ -177,7 +178,11 @@ class Store:
         Path(self._base).mkdir(parents=True, exist_ok=True)
         handle = os.open(self._base, os.O_RDONLY)
         try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            try:
+                fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                if error.errno not in (errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOLCK):
+                    raise
             yield
         finally:
             os.close(handle)

@@ -189,6 +189,11 @@ def test_a_release_over_an_existing_one(tmp_path):
     with pytest.raises(ReleaseError, match="holds release v already, of other content"):
         made.build(tmp_path / "v1", made.keys(0, 31))
     assert made.tree(tmp_path / "v1") == before
+    half = tmp_path / "v1" / "latents" / "small" / ".train-000000.tar.0123abcd"
+    half.parent.mkdir(parents=True)
+    half.write_text("somebody encodes it")
+    made.build(tmp_path / "v1", made.keys(0, 30))
+    assert half.exists()
     (tmp_path / "other").mkdir()
     (tmp_path / "other" / "file").write_text("mine")
     with pytest.raises(ReleaseError, match="not empty and not a release"):

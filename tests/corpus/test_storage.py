@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import fcntl
 import os
 import subprocess
 import sys
@@ -116,3 +118,29 @@ def test_part_of_a_file(tmp_path):
     store.write_bytes("a", bytes(range(100)))
     assert store.read_range("a", 10, 3) == bytes([10, 11, 12])
     assert store.read_range("a", 98, 10) == bytes([98, 99])
+
+
+def test_a_root_has_one_at_a_time(tmp_path):
+    store = Store(tmp_path / "new")
+    with store.locked(), pytest.raises(BlockingIOError), Store(tmp_path / "new").locked():
+        pass
+    with store.locked():
+        pass
+
+
+def test_a_file_system_without_locks_is_written_to_without(tmp_path, monkeypatch):
+    def refuse(*arguments: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with Store(tmp_path).locked():
+        pass
+
+
+def test_partial_files_of_a_folder_that_others_write_are_left(tmp_path):
+    store = Store(tmp_path)
+    for folder in ("latents/small", "latentsx"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / ".a.tar.0123abcd").write_text("half")
+    store.remove_partial_files(but="latents")
+    assert store.walk() == ["latents/small/.a.tar.0123abcd"]
