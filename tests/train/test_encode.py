@@ -13,6 +13,7 @@ import time
 import wave
 from pathlib import Path
 
+import fsspec
 import numpy as np
 import pytest
 import ray
@@ -375,6 +376,19 @@ def test_on_ray_the_bytes_are_the_same(tmp_path, encoded, monkeypatch):
     finally:
         ray.shutdown()
     assert contents(Path(other) / "latents" / "small") == contents(Path(encoded.folder))
+
+
+def test_in_a_bucket_the_bytes_are_the_same(tmp_path, world, encoded, bucket):
+    store = fsspec.filesystem("s3")
+    store.put(str(Path(world) / "media"), f"{bucket}/v1/media", recursive=True)
+    store.put(str(Path(world) / "meta"), f"{bucket}/v1/meta", recursive=True)
+    for name in ("manifest.json", "_SUCCESS"):
+        store.put(str(Path(world) / name), f"{bucket}/v1/{name}")
+    made = config(f"{bucket}/v1")
+    encode(made, said)
+    encode(made, said)
+    store.get(made.folder, str(tmp_path / "small"), recursive=True)
+    assert contents(tmp_path / "small") == contents(Path(encoded.folder))
 
 
 def test_a_users_mistakes_exit_with_2(tmp_path, capsys):
