@@ -11,6 +11,7 @@ Needs torch and this package; no Ray, no model. ::
 
 from __future__ import annotations
 
+import atexit
 import re
 import signal
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -254,6 +255,7 @@ class ClipLoader(IterableDataset):
                 multiprocessing_context=self.context,
             )
             steps = iter(reading)
+            atexit.register(steps._shutdown_workers)  # before multiprocessing waits for them after one signal
         try:
             for bucket, drawn, batch in steps:
                 self._consumed[bucket] += drawn
@@ -264,8 +266,9 @@ class ClipLoader(IterableDataset):
                 raise type(error)(told) from error
             raise
         finally:
-            if hasattr(steps, "_shutdown_workers"):  # at Python's end one that is left would wait for a second signal
+            if hasattr(steps, "_shutdown_workers"):
                 steps._shutdown_workers()
+                atexit.unregister(steps._shutdown_workers)
 
     def _rest(self) -> BatchOrder:
         return BatchOrder(

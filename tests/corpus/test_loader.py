@@ -285,6 +285,16 @@ class TestFaults:
                 call()
             (root / name).write_bytes(intact)
 
+    def test_a_program_may_end_in_the_middle_of_an_epoch(self, root):
+        """With readers at work: they ignore a first signal, and must not keep it waiting for ever."""
+        program = (
+            "from corpus.loader import ClipDataset, ClipLoader\n"
+            f"batches = iter(ClipLoader(ClipDataset({str(root)!r}, 'train'), batch=2, workers=2))\n"
+            "print(len(next(batches).samples))"
+        )
+        done = subprocess.run([sys.executable, "-c", program], cwd=REPOSITORY, capture_output=True, timeout=100)
+        assert done.returncode == 0 and done.stdout.strip() == b"2", done.stderr
+
     def test_no_release_no_split_no_clips(self, root, tmp_path):
         with pytest.raises(ManifestError, match="not a release"):
             ClipDataset(tmp_path / "nothing", "train")
