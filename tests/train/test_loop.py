@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import pickle
 import shutil
 import signal
 import subprocess
@@ -23,7 +24,7 @@ from engine.config import ConfigError
 from model.weights.transformer import load_model
 from tests.conftest import REPOSITORY
 from tests.train.worlds import latents, recipe, stored, write_sampling, write_world
-from train import cli, loop
+from train import cli, data, loop
 from train.checkpoint import whole_checkpoints
 from train.export import export_checkpoint
 from train.loop import BrokenRun, Trainer
@@ -326,6 +327,20 @@ def test_sigterm_saves_and_exits(undisturbed, release, world, tmp_path, workers)
     assert process.returncode == cli.STOPPED and "Traceback" not in said
     assert steps(out)[-1] == records(out)[-1]["step"] > 2
     assert losses(out)[:8] == losses(undisturbed)[: len(losses(out))]
+
+
+@pytest.mark.parametrize("inline", [0, 1 << 30])
+def test_a_batch_is_the_same_whichever_way_it_comes(monkeypatch, inline):
+    monkeypatch.setattr(data, "INLINE_BYTES", inline)
+    draw = partial(torch.randn, generator=torch.Generator().manual_seed(0))
+    lengths = torch.tensor([3, 2])
+    texts = {"default": draw(2, 6, 8), "tts": draw(2, 6, 8).half()}
+    batch = data.Batch(["a", "b"], None, draw(2, 3, 4).bfloat16(), lengths, draw(2, 9, 3), texts, draw(2, 0, 8))
+    again = pickle.loads(pickle.dumps(batch))
+    assert again.names == batch.names and again.video is None and again.texts.keys() == texts.keys()
+    pairs = [(getattr(batch, n), getattr(again, n)) for n in ("audio", "audio_lengths", "reference", "null_text")]
+    for there, here in [*pairs, *((texts[name], again.texts[name]) for name in texts)]:
+        assert there.dtype == here.dtype and torch.equal(there, here)
 
 
 def test_an_error_in_a_reading_process_ends_the_run(release, tmp_path):
