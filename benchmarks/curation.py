@@ -1,4 +1,4 @@
-"""What curation costs: ``python -m benchmarks.curation --clips DIR``.
+"""What curation costs, scorer by scorer and executor by executor.
 
 One table: per scorer CPU seconds a clip; decode passes a clip; peak memory; clips a second of ``local`` and of ``ray``
 with one and two workers, against the bare-decode floor (every frame and sample of the same clips decoded once and
@@ -11,6 +11,7 @@ import argparse
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from dataclasses import replace
 
 import av
@@ -19,33 +20,28 @@ import psutil
 import pyarrow as pa
 
 from benchmarks.machine import headline
-from corpus.clip import stable_hash
-from corpus.storage import Store
-from curation.config import Curation, resolve_config
+from curation.config import Curation, CurationConfig, resolve_config
 from curation.job import ingest, read_rows
 from engine.executors import run_local, run_ray
-from engine.ledger import Ledger
-from engine.plan import outstanding
+from engine.items import stable_hash
+from engine.work import outstanding
+from kit import cli
+from kit.cli import Command, ConfigFile, Program, argument
 
 NEURAL = ("sentences", "events", "snr", "faces", "text_overlay", "active_speaker", "mouth_motion", "lip_sync")
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.curation", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--clips", required=True, help="folder of videos")
-    parser.add_argument("--config", default="configs/profiles/cpu.yaml")
-    parser.add_argument("--limit", type=int, default=0, help="score only so many clips (0: all)")
-    parser.add_argument("--repeat", type=int, default=1, help="score every clip so many times, as so many clips")
-    parser.add_argument("--executors", nargs="+", default=["local", "ray-1", "ray-2"])
-    parser.add_argument("--measures-only", action="store_true", help="leave the neural scorers out")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
-    options = parser.parse_args()
+def main(arguments: Sequence[str] | None = None) -> int:
+    return cli.run(PROGRAM, arguments)
+
+
+def _benchmark(options: argparse.Namespace) -> int:
     print(headline("benchmarks.curation"))
     with tempfile.TemporaryDirectory() as folder:
         base = [f"listing.inputs=['{options.clips}']", "executor.address=local", *options.overrides]
         first = resolve_config(options.config, [f"root={folder}/ingest", "executor.kind=local", *base])
         ingest(first, lambda line: None)
-        clips = read_rows(Store(first.config.root), "clips")
+        clips = read_rows(first.store, "clips")
         clips = clips.slice(0, options.limit or len(clips))
         floor_wall, floor_cpu = _bare_decode(clips)
         print(f"clips: {len(clips)}, repeated {options.repeat} times")
@@ -63,8 +59,7 @@ def main() -> int:
 
 
 def _measure(curation: Curation, clips: pa.Table, executor: str, floor: float) -> None:
-    ledger = Ledger(Store(curation.config.root))
-    work = outstanding(ledger, clips, curation.clips.groups, 1).table
+    work = outstanding(curation.ledger, clips, curation.clips.groups, 1).table
     local = curation.config.executor.kind == "local"
     batches = run_local(curation.clips, work) if local else run_ray(curation.clips, work, curation.config.executor)
     first, memory = None, []
@@ -77,7 +72,7 @@ def _measure(curation: Curation, clips: pa.Table, executor: str, floor: float) -
     print(f"\n{executor}: {counted / seconds:.2f} clips/s after the first batch, {len(clips)} clips")
     tenths = [max(memory[len(memory) * tenth // 10 :][: max(1, len(memory) // 10)]) for tenth in range(10)]
     print(f"  memory of the largest scoring process by tenths of the run, MiB: {' '.join(map(str, tenths))}")
-    _per_stage(ledger, curation, len(clips), floor)
+    _per_stage(curation, len(clips), floor)
 
 
 def _scoring_memory() -> int:
@@ -89,11 +84,11 @@ def _scoring_memory() -> int:
     return max(sizes)
 
 
-def _per_stage(ledger: Ledger, curation: Curation, clips: int, floor: float) -> None:
+def _per_stage(curation: Curation, clips: int, floor: float) -> None:
     with duckdb.connect() as connection:
         rows, opens, opening, peak = [], 0, 0.0, 0
         for spec in curation.specs:
-            ledger.view(connection, spec, "scores")
+            curation.ledger.view(connection, spec, "scores")
             query = """SELECT sum(cpu_seconds), sum(seconds), sum(open_seconds), max(peak_memory),
                 count(*) FILTER (WHERE open_seconds > 0), count(*) FILTER (WHERE status <> 'skipped') FROM scores"""
             cpu, seconds, open_seconds, memory, opened, items = connection.sql(query).fetchall()[0]
@@ -138,6 +133,34 @@ def _without_networks(curation: Curation) -> Curation:
     )
     return replace(curation, clips=replace(curation.clips, groups=groups))
 
+
+PROGRAM = Program(
+    "python -m benchmarks.curation",
+    "Measure what curation costs: CPU seconds a clip of each scorer, decode passes, peak memory, and clips a second of "
+    "each executor, beside bare decoding of the same clips.",
+    Command(
+        _benchmark,
+        "measure",
+        [
+            "python -m benchmarks.curation --clips DIR --limit 24",
+            "python -m benchmarks.curation --clips DIR --repeat 3 --measures-only --executors ray-1 ray-2",
+        ],
+        [
+            argument("--clips", help="folder of videos", required=True),
+            argument("--limit", help="score only so many clips; 0 scores all", type=int, default=0),
+            argument("--repeat", help="score every clip so many times, as so many clips", type=int, default=1),
+            argument(
+                "--executors",
+                help="what runs the scorers: local, or ray-N with N workers",
+                nargs="+",
+                default=["local", "ray-1", "ray-2"],
+                metavar="KIND",
+            ),
+            argument("--measures-only", help="leave the neural scorers out", action="store_true"),
+        ],
+        ConfigFile(CurationConfig, "configs/profiles/*.yaml", default="configs/profiles/cpu.yaml"),
+    ),
+)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""A curation of real clips on Ray, killed again and again: ``python -m benchmarks.kills --clips DIR``.
+"""A curation of real clips on Ray, killed again and again, beside an undisturbed one.
 
 The same clips are curated twice on one Ray head: undisturbed, and with SIGKILL of the driver, of a Ray worker or of a
 guarded process at random moments, started again after each. Every score table and the verdicts must be equal row for
@@ -15,26 +15,28 @@ import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
 import pyarrow as pa
 
 from benchmarks.machine import headline
-from corpus.storage import Store
+from curation.config import CurationConfig
+from kit import cli
+from kit.cli import Command, ConfigFile, Program, argument
+from kit.errors import Fault
+from unitalking_data.storage import Store
 
 MEASURED = ("seconds", "cpu_seconds", "open_seconds", "peak_memory", "bytes_read")
 VICTIMS = {"driver": "curation run", "worker": "ray::MapWorker", "guarded": "engine.guard"}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.kills", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--clips", required=True, help="folder of videos")
-    parser.add_argument("--config", default="configs/profiles/cpu.yaml")
-    parser.add_argument("--kills", type=int, default=10)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
-    options = parser.parse_args()
+def main(arguments: Sequence[str] | None = None) -> int:
+    return cli.run(PROGRAM, arguments)
+
+
+def _benchmark(options: argparse.Namespace) -> int:
     print(headline("benchmarks.kills"))
     import ray
 
@@ -67,7 +69,7 @@ def _shake(command: list[str], root: Path, kills: int, seconds: float, moments: 
         victim = moments.choice(list(VICTIMS))
         time.sleep(moments.uniform(0, seconds / 3))
         if driver.poll() is not None:
-            raise SystemExit("the run ended before it could be killed as often as asked: give it more clips")
+            raise Fault("the run ended before it could be killed as often as asked: give it more clips")
         if victim == "driver":
             driver.kill()
             driver.wait()
@@ -77,7 +79,7 @@ def _shake(command: list[str], root: Path, kills: int, seconds: float, moments: 
         done[victim] += 1
     driver.wait()
     if _start(command, root).wait() != 0:
-        raise SystemExit("the last continuation failed")
+        raise Fault("the last continuation failed")
     return done
 
 
@@ -107,6 +109,22 @@ def _rows(store: Store, name: str) -> pa.Table:
     table = store.read_table([name] if name.endswith(".parquet") else store.files(name))
     return table.drop_columns([c for c in MEASURED if c in table.column_names]).sort_by("key")
 
+
+PROGRAM = Program(
+    "python -m benchmarks.kills",
+    "Curate the same clips undisturbed and with kills at random moments; the tables must be equal row for row.",
+    Command(
+        _benchmark,
+        "kill and compare",
+        ["python -m benchmarks.kills --clips DIR", "python -m benchmarks.kills --clips DIR --kills 30 --seed 1"],
+        [
+            argument("--clips", help="folder of videos", required=True),
+            argument("--kills", help="how often to kill", type=int, default=10),
+            argument("--seed", help="of the moments and victims", type=int, default=0),
+        ],
+        ConfigFile(CurationConfig, "configs/profiles/*.yaml", default="configs/profiles/cpu.yaml"),
+    ),
+)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""The loader beside stock webdataset and the bare tar bytes, and at size: ``python -m benchmarks.loader``.
+"""The loader beside stock webdataset and the bare tar bytes, and at size.
 
 Writes a release of generated clips and reads it in turns: the bytes of the tars, webdataset, and the loader, in the
 order of the shards and shuffled, without and with video decode, in this process and with two workers. Everything is in
@@ -19,7 +19,7 @@ import statistics
 import sys
 import tempfile
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -32,28 +32,28 @@ import webdataset
 from torch.utils.data import DataLoader
 
 from benchmarks.machine import headline
-from corpus.buckets import Buckets
-from corpus.decoders import DECODERS, decode_video
-from corpus.loader import ClipDataset, ClipLoader
-from corpus.manifest import MANIFEST, SUCCESS, FileEntry, Manifest, ShardEntry, SplitTotals
-from corpus.schema import INDEX_SCHEMA, meta_schema
-from corpus.shard import Place, Written, pack, shard_name, write_shard
-from corpus.storage import Store
+from kit import cli
+from kit.cli import Command, Program, argument
 from media.encode import write_video
+from unitalking_data.buckets import Buckets
+from unitalking_data.dataset import ClipDataset
+from unitalking_data.decoders import DECODERS, decode_video
+from unitalking_data.loader import ClipLoader
+from unitalking_data.manifest import MANIFEST, SUCCESS, FileEntry, Manifest, ShardEntry, SplitTotals
+from unitalking_data.schema import INDEX_SCHEMA, meta_schema
+from unitalking_data.shard import Place, ShardFile, pack, shard_name, write_shard
+from unitalking_data.storage import Store
 
 BATCH = 16
 DECODED_BATCHES = 2
 GRID = Buckets(durations_s=(2, 3, 4, 5), aspects=(9 / 16, 1, 16 / 9))
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.loader", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--shards", type=int, default=4, help="of the release that is read")
-    parser.add_argument("--clips", type=int, default=128, help="in each of its shards")
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--big-shards", type=int, default=4600)
-    parser.add_argument("--big-clips", type=int, default=500, help="in each of the large release's shards")
-    options = parser.parse_args()
+def main(arguments: Sequence[str] | None = None) -> int:
+    return cli.run(PROGRAM, arguments)
+
+
+def _benchmark(options: argparse.Namespace) -> int:
     torch.set_num_threads(1)
     print(headline("benchmarks.loader"))
     with tempfile.TemporaryDirectory() as folder:
@@ -248,7 +248,7 @@ def _write(root: Path, shards: int, clips: int, make: Callable[[str], dict[str, 
     return _finish(store, pa.Table.from_pylist(rows, INDEX_SCHEMA), entries)
 
 
-def _entry(number: int, written: Written, keys: list[str]) -> ShardEntry:
+def _entry(number: int, written: ShardFile, keys: list[str]) -> ShardEntry:
     path, part = f"media/{shard_name('train', number)}", f"meta/part-{number:06d}.parquet"
     return ShardEntry(path, written.bytes, written.sha256, len(keys), keys[0], keys[-1], part)
 
@@ -285,6 +285,24 @@ def _finish(store: Store, index: pa.Table, entries: list[ShardEntry]) -> Manifes
     store.write_bytes(SUCCESS, b"")
     return manifest
 
+
+PROGRAM = Program(
+    "python -m benchmarks.loader",
+    "Measure the loader beside stock webdataset and the bare tar bytes, its memory over epochs, and opening and "
+    "resuming at size.",
+    Command(
+        _benchmark,
+        "measure",
+        ["python -m benchmarks.loader", "python -m benchmarks.loader --shards 2 --clips 32 --big-shards 500"],
+        [
+            argument("--shards", help="of the release that is read", type=int, default=4),
+            argument("--clips", help="in each of its shards", type=int, default=128),
+            argument("--rounds", help="that medians are taken over", type=int, default=3),
+            argument("--big-shards", help="of the large release", type=int, default=4600),
+            argument("--big-clips", help="in each of the large release's shards", type=int, default=500),
+        ],
+    ),
+)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -5,7 +5,7 @@ from __future__ import annotations
 import resource
 import sys
 
-from curation.job import code_revision, machine
+from kit.provenance import code_revision, machine
 
 
 def headline(module: str) -> str:

@@ -1,7 +1,4 @@
-"""The transformer's speed and memory: our video stream beside diffusers' Wan, and what joining the streams costs.
-
-    python -m benchmarks.model
-    python -m benchmarks.model --layers 2 --dim 768 --video 5,24,40 --audio 44 --rounds 9
+"""The transformer's speed and memory beside diffusers' Wan, and what joining the streams costs.
 
 Forward and backward, random weights, float32 on a CPU and bfloat16 on a GPU. Both sides have the same weights, run by
 turns in one process, and are compared by the median of the rounds' ratios: seconds of CPU time on a CPU, so that
@@ -13,8 +10,9 @@ from __future__ import annotations
 
 import argparse
 import statistics
+import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import torch
 from diffusers import WanTransformer3DModel
@@ -22,6 +20,8 @@ from torch import Tensor, nn
 from torch.distributed._tools.mem_tracker import MemTracker
 
 from benchmarks.machine import headline
+from kit import cli
+from kit.cli import Command, Program, argument
 from model.config import ModelConfig
 from model.flops import forward_flops
 from model.transformer import UniTalking
@@ -155,15 +155,11 @@ def joined(config: ModelConfig, grid: tuple[int, int, int], latents: int, rounds
     print(f"joined over the sum of its parts: {times:.3f} x time, {operations:.3f} x operations")
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--layers", type=int, default=2)
-    parser.add_argument("--dim", type=int, default=768)
-    parser.add_argument("--video", default="5,24,40", help="latent frames, rows and columns")
-    parser.add_argument("--audio", type=int, default=44, help="audio latents")
-    parser.add_argument("--rounds", type=int, default=7)
-    parser.add_argument("--threads", type=int, default=1)
-    arguments = parser.parse_args()
+def main(arguments: Sequence[str] | None = None) -> int:
+    return cli.run(PROGRAM, arguments)
+
+
+def _benchmark(arguments: argparse.Namespace) -> int:
     torch.set_num_threads(arguments.threads)
     gpu = torch.cuda.is_available()
     place = {"device": "cuda" if gpu else "cpu", "dtype": torch.bfloat16 if gpu else torch.float32}
@@ -183,7 +179,30 @@ def main() -> None:
     print("paper:    " + ", ".join(f"{name} {count:,}" for name, count in counts.items()) + " parameters")
     beside_diffusers(config, (frames, rows, columns), arguments.rounds, place)
     joined(config, (frames, rows, columns), arguments.audio, arguments.rounds, place)
+    return 0
 
+
+PROGRAM = Program(
+    "python -m benchmarks.model",
+    "Measure the transformer's speed and memory: the video stream beside diffusers' Wan, and what joining the streams "
+    "costs.",
+    Command(
+        _benchmark,
+        "measure",
+        [
+            "python -m benchmarks.model",
+            "python -m benchmarks.model --layers 2 --dim 768 --video 5,24,40 --audio 44 --rounds 9",
+        ],
+        [
+            argument("--layers", help="blocks", type=int, default=2),
+            argument("--dim", help="width of both streams", type=int, default=768),
+            argument("--video", help="latent frames, rows and columns", default="5,24,40"),
+            argument("--audio", help="audio latents", type=int, default=44),
+            argument("--rounds", help="that medians are taken over", type=int, default=7),
+            argument("--threads", help="of the CPU", type=int, default=1),
+        ],
+    ),
+)
 
 if __name__ == "__main__":
-    main()
+    sys.exit(main())

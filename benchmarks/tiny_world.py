@@ -1,4 +1,4 @@
-"""Proof that training works: ``python -m benchmarks.tiny_world`` learns the tiny world and measures what it learned.
+"""Proof that training works: learns the tiny world and measures what was learned.
 
 Writes a world as a release, encodes it, trains stage 1 and stage 2 by the ordinary recipes and measures what the
 ordinary sampler makes of unseen clips, for each of ``--seeds``. ``--ablations`` trains the arms of the paper's
@@ -12,6 +12,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import logging
 import os
 import resource
 import shutil
@@ -28,9 +29,10 @@ from typing import Any
 import yaml
 
 from benchmarks.machine import headline
-from corpus.manifest import Manifest, read_manifest
-from corpus.storage import Store
-from engine.config import ConfigError, differences, load
+from kit import cli
+from kit.cli import Argument, Command, Program, argument
+from kit.config import ConfigError, differences, load
+from kit.errors import Fault
 from model.generate import Sampler
 from model.settings import SampleConfig
 from model.weights.transformer import load_model
@@ -42,6 +44,8 @@ from train.cli import main as train
 from train.config import Recipe
 from train.encode import encode
 from train.encode_config import EncodeConfig
+from unitalking_data.manifest import Manifest, read_manifest
+from unitalking_data.storage import Store
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 ENCODE, SAMPLE = CONFIGS / "train" / "encode_tiny.yaml", CONFIGS / "sample" / "tiny_world.yaml"
@@ -49,6 +53,7 @@ RECIPES = {1: CONFIGS / "train" / "tiny_stage1.yaml", 2: CONFIGS / "train" / "ti
 # Large tensors come and go every step; without these, a third of the time goes into asking the kernel for memory.
 MALLOC = {"MALLOC_MMAP_THRESHOLD_": "1000000000", "MALLOC_TRIM_THRESHOLD_": "4000000000"}
 SHOWN = 4  # clips whose samples are kept
+_logger = logging.getLogger("benchmarks.tiny_world")
 
 
 @dataclass(frozen=True)
@@ -128,15 +133,7 @@ ABLATED = {
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    options = _options(arguments)
-    try:
-        return run(options)
-    except (ConfigError, ValueError, FileNotFoundError) as error:
-        print(f"benchmarks.tiny_world: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"benchmarks.tiny_world: {error}; run again to go on", file=sys.stderr)
-        return 1
+    return cli.run(PROGRAM, arguments)
 
 
 def run(options: argparse.Namespace) -> int:
@@ -145,8 +142,9 @@ def run(options: argparse.Namespace) -> int:
     Raises:
         ConfigError: the folder has models of another world or budget.
         ValueError, FileNotFoundError: the world cannot be made or encoded so.
-        OSError: the storage failed; what was finished stays.
+        Fault, OSError: training or the storage failed; what was finished stays.
     """
+    apply_minutes(options)
     if options.clips > options.test:
         raise ConfigError(f"--clips: the world has --test {options.test}, fewer than {options.clips}")
     os.environ |= MALLOC
@@ -157,9 +155,9 @@ def run(options: argparse.Namespace) -> int:
         {"train": options.train, "val": 64, "test": options.test},
         fps=options.fps,
         workers=options.jobs,
-        report=_say,
+        report=_logger.info,
     )
-    encode(load(ENCODE, EncodeConfig, [f"release={release}", "executor.kind=local", *options.set_encode]), _say)
+    encode(load(ENCODE, EncodeConfig, [f"release={release}", "executor.kind=local", *options.set_encode]), _logger.info)
     arms = {name: ARMS[name] for name in (options.arms if options.ablations else ["full"])}
     jobs = [(name, seed) for seed in options.seeds for name in arms]
     for job in jobs:
@@ -169,7 +167,7 @@ def run(options: argparse.Namespace) -> int:
         try:
             for done in as_completed(running):
                 name, seed = running[done]
-                _say(f"{name}, seed {seed}: {json.dumps(done.result())}")
+                _logger.info(f"{name}, seed {seed}: {json.dumps(done.result())}")
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
@@ -295,7 +293,7 @@ def _train(recipe: Recipe, folder: Path) -> None:
     path = folder / f"stage{recipe.stage}.yaml"
     path.write_text(yaml.safe_dump(recipe.content(), sort_keys=False))
     if code := train(recipe.stage, ["--config", str(path)]):
-        raise OSError(f"stage {recipe.stage} ended with {code}, see above; its recipe is {path}")
+        raise Fault(f"stage {recipe.stage} ended with {code}, see above; its recipe is {path}; run again to go on")
 
 
 def _cpu_s() -> float:
@@ -350,36 +348,51 @@ def _spread(values: Sequence[float]) -> str:
     return f"{statistics.mean(values):.3f}" + (f" ± {statistics.stdev(values):.3f}" if len(values) > 1 else "")
 
 
-def _options(arguments: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.tiny_world", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--folder", type=Path, help="of the runs, one for each budget (default runs/tiny, runs/tiny30)")
-    parser.add_argument("--release", type=Path, default=Path("runs/tiny/release"), help="the world; made if it is not")
-    parser.add_argument("--minutes", type=int, choices=(10, 30), default=10, help="of training (default %(default)s)")
-    parser.add_argument("--seeds", type=int, nargs="+", default=[1, 2, 3])
-    parser.add_argument("--ablations", action="store_true", help="every arm, and no bars")
-    parser.add_argument("--arms", nargs="+", choices=list(ARMS), default=list(ARMS), metavar="ARM")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time")
-    parser.add_argument("--train", type=int, default=8192, help="clips to train on")
-    parser.add_argument("--test", type=int, default=256, help="unseen clips in the world")
-    parser.add_argument("--clips", type=int, default=256, help="of those to measure")
-    parser.add_argument("--fps", type=float, default=10.0)
-    for name, what in (
-        ("set1", "stage 1's recipe"),
-        ("set2", "stage 2's recipe"),
-        ("set-encode", "the encoder's configuration"),
-        ("set-sample", "the sampler's configuration"),
-    ):
-        parser.add_argument(f"--{name}", nargs="+", default=[], metavar="KEY=VALUE", help=f"changes of {what}")
-    options = parser.parse_args(arguments)
-    if options.minutes == 30:
+def apply_minutes(options: argparse.Namespace) -> None:
+    """Set what follows from ``--minutes``: the changes of the recipes, and the folder where none is given."""
+    longer = options.minutes == 30
+    if longer:
         options.set1, options.set2 = [*LONGER[1], *options.set1], [*LONGER[2], *options.set2]
-    options.folder = options.folder or Path("runs/tiny30" if options.minutes == 30 else "runs/tiny")
-    return options
+    options.folder = options.folder or Path("runs/tiny30" if longer else "runs/tiny")
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def _changes(name: str, what: str) -> Argument:
+    return argument(f"--{name}", help=f"changes of {what}", nargs="+", default=[], metavar="KEY=VALUE")
 
+
+PROGRAM = Program(
+    "python -m benchmarks.tiny_world",
+    "Learn the tiny world by the ordinary commands and measure what was learned. The exit code says whether every seed "
+    "meets every bar. What is finished is not done again, so a stopped run goes on by the same command.",
+    Command(
+        run,
+        "learn and measure",
+        [
+            "python -m benchmarks.tiny_world --jobs 2",
+            "python -m benchmarks.tiny_world --minutes 30 --jobs 2",
+            "python -m benchmarks.tiny_world --ablations --set1 steps=200 --set2 steps=1000 --folder runs/ablations",
+        ],
+        [
+            argument("--folder", help="of the runs, one for each budget; runs/tiny or runs/tiny30", type=Path),
+            argument("--release", help="the world; made if it is not", type=Path, default=Path("runs/tiny/release")),
+            argument("--minutes", help="of training", type=int, choices=(10, 30), default=10),
+            argument("--seeds", help="of training, a run each", type=int, nargs="+", default=[1, 2, 3]),
+            argument("--ablations", help="every arm, and no bars", action="store_true"),
+            argument(
+                "--arms", help="of the ablations", nargs="+", choices=list(ARMS), default=list(ARMS), metavar="ARM"
+            ),
+            argument("--jobs", help="runs at a time", type=int, default=1),
+            argument("--train", help="clips to train on", type=int, default=8192),
+            argument("--test", help="unseen clips in the world", type=int, default=256),
+            argument("--clips", help="of those to measure", type=int, default=256),
+            argument("--fps", help="frames a second of the world", type=float, default=10.0),
+            _changes("set1", "stage 1's recipe"),
+            _changes("set2", "stage 2's recipe"),
+            _changes("set-encode", "the encoder's configuration"),
+            _changes("set-sample", "the sampler's configuration"),
+        ],
+    ),
+)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""The trainer's own work beside the network's, and what sharding leaves on a rank: ``python -m benchmarks.train``.
+"""The trainer's own work beside the network's, and what sharding leaves on a rank.
 
 Trains the tiny recipe on a release of random latents of the tiny world's shapes and splits the wall time of a step
 into data, forward, backward, optimizer and checkpoint; every clip is read from its shard every time. Then shards a
@@ -15,7 +15,7 @@ import os
 import socket
 import sys
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,15 +25,17 @@ import torch
 import torch.multiprocessing as multiprocessing
 
 from benchmarks.machine import headline
-from corpus.manifest import MANIFEST, SUCCESS, FileEntry, Manifest, ShardEntry, SplitTotals
-from corpus.schema import INDEX_SCHEMA
-from corpus.shard import pack, shard_name, write_shard
-from corpus.storage import Store
-from engine.config import load
+from kit import cli
+from kit.cli import Command, Program, argument
+from kit.config import load
 from train.config import Recipe
 from train.dryrun import estimate
 from train.loop import Trainer
 from train.parallel import start_world
+from unitalking_data.manifest import MANIFEST, SUCCESS, FileEntry, Manifest, ShardEntry, SplitTotals
+from unitalking_data.schema import INDEX_SCHEMA
+from unitalking_data.shard import pack, shard_name, write_shard
+from unitalking_data.storage import Store
 
 RECIPE = Path(__file__).resolve().parents[1] / "configs" / "train" / "tiny_stage2.yaml"
 FRAMES, SIDE, AUDIO = 17, 2, 34
@@ -43,11 +45,11 @@ MOST_OUTSIDE, MOST_OFF = 0.05, 0.01
 SHARDED = {"layers": 6, "dim": 384, "heads": 6, "ffn_dim": 1536}
 
 
-def main() -> int:
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.train", description=__doc__.split("\n\n")[0])
-    parser.add_argument("--clips", type=int, default=1024)
-    parser.add_argument("--steps", type=int, default=200)
-    options = parser.parse_args()
+def main(arguments: Sequence[str] | None = None) -> int:
+    return cli.run(PROGRAM, arguments)
+
+
+def _benchmark(options: argparse.Namespace) -> int:
     print(headline("benchmarks.train"))
     with tempfile.TemporaryDirectory() as folder:
         recipe = load(RECIPE, Recipe)
@@ -176,6 +178,21 @@ def _write_release(root: Path, recipe: Recipe, clips: int) -> str:
         store.write_bytes(SUCCESS, b"")
     return str(root)
 
+
+PROGRAM = Program(
+    "python -m benchmarks.train",
+    "Measure the trainer's own work beside the network's, and what sharding leaves on a rank. The exit code says "
+    "whether both bars are met.",
+    Command(
+        _benchmark,
+        "measure",
+        ["python -m benchmarks.train", "python -m benchmarks.train --clips 256 --steps 50"],
+        [
+            argument("--clips", help="of the release that is read", type=int, default=1024),
+            argument("--steps", help="that are timed", type=int, default=200),
+        ],
+    ),
+)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -3,82 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 
-from curation.config import Curation, resolve_config
-from curation.fetching import fetch_models
-from curation.ingest.listing import ListingError
-from curation.job import AccountingError, accounts, decide, progress, recut, run
-from curation.planning import describe
-from curation.reporting import write_report
-from engine.config import ConfigError
-from engine.executors import ClusterError
-from engine.guard import SetupError
-from engine.weights import WeightsError
+from curation.config import Curation, CurationConfig, resolve_config, stage_settings
+from curation.fetch import fetch_models
+from curation.job import accounts, decide, progress, recut, run
+from curation.plan import describe
+from curation.report.gather import write_report
+from kit import cli
+from kit.cli import Command, ConfigFile, Program
 
-USER_ERRORS = (ConfigError, ListingError, WeightsError, ClusterError, SetupError, FileNotFoundError)
-
-EXAMPLES = """examples:
-  python -m curation run --config configs/profiles/cpu.yaml --set listing.inputs=[videos/] --set root=runs/mine
-  python -m curation plan --config mine.yaml
-  python -m curation select --config mine.yaml --set thresholds=stricter.yaml
-  ray job submit --working-dir . -- python -m curation run --config mine.yaml
-"""
+CONFIG = ConfigFile(CurationConfig, "configs/profiles/*.yaml", settings_of=stage_settings)
+_logger = logging.getLogger("curation")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m curation",
-        description="Find the good talking portraits in a collection of videos, and say why the others are not.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    for name, text in {
-        "run": "list, probe, cut, score, select and report; continues where an earlier run stopped",
-        "select": "apply the thresholds again to the scores there are, in seconds, and report",
-        "report": "write the report of the last selection again",
-        "fetch": "download the model files that the configuration needs",
-        "plan": "say what a run would do, what it needs and what the cluster has, without doing it",
-        "status": "say how far a run has come",
-    }.items():
-        command = commands.add_parser(name, help=text, description=text)
-        command.add_argument(
-            "--config", required=True, metavar="FILE", help="YAML configuration (configs/profiles/*.yaml)"
-        )
-        command.add_argument(
-            "--set",
-            action="append",
-            default=[],
-            metavar="KEY=VALUE",
-            dest="overrides",
-            help="change one setting, a.b=c",
-        )
-    options = parser.parse_args(arguments)
-    try:
-        return _COMMANDS[options.command](options)
-    except USER_ERRORS as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except AccountingError as error:
-        print(f"error: the books do not balance, please report this: {error}", file=sys.stderr)
-        return 1
-    except OSError as error:
-        place = f" ({error.filename})" if error.filename else ""
-        print(
-            f"error: {error.strerror or error}{place}; what was finished is kept, run again to go on", file=sys.stderr
-        )
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; run again to go on", file=sys.stderr)
-        return 130
+    return cli.run(PROGRAM, arguments)
 
 
 def _run(options: argparse.Namespace) -> int:
     curation = resolve_config(options.config, options.overrides)
     for stage, substitute in curation.fallbacks.items():
-        print(f"note: {stage} has no model files; {substitute} stands in for it", file=sys.stderr)
-    books = run(curation, lambda line: print(line, file=sys.stderr, flush=True))
+        _logger.info(f"note: {stage} has no model files; {substitute} stands in for it")
+    books = run(curation, _logger.info)
     page = write_report(curation)
     for account in books:
         print(account)
@@ -125,7 +73,50 @@ def _status(options: argparse.Namespace) -> int:
     return 0
 
 
-_COMMANDS = {"run": _run, "select": _select, "report": _report, "fetch": _fetch, "plan": _plan, "status": _status}
+PROGRAM = Program(
+    "python -m curation",
+    "Find the good talking portraits in a collection of videos, and say why the others are not.",
+    {
+        "run": Command(
+            _run,
+            "list, probe, cut, score, select and report; continues where an earlier run stopped",
+            [
+                "python -m curation --config configs/profiles/cpu.yaml --set listing.inputs=[videos/]",
+                "python -m curation --config mine.yaml --set root=runs/mine --show-config",
+                "ray job submit --working-dir . -- python -m curation --config mine.yaml --set executor.address=auto",
+            ],
+            config=CONFIG,
+        ),
+        "select": Command(
+            _select,
+            "apply the thresholds again to the scores there are, in seconds, and report",
+            ["python -m curation select --config mine.yaml --set thresholds=stricter.yaml"],
+            config=CONFIG,
+        ),
+        "report": Command(
+            _report,
+            "write the report of the last selection again",
+            ["python -m curation report --config mine.yaml"],
+            config=CONFIG,
+        ),
+        "fetch": Command(
+            _fetch,
+            "download the model files that the configuration needs",
+            ["python -m curation fetch --config configs/profiles/cpu.yaml"],
+            config=CONFIG,
+        ),
+        "plan": Command(
+            _plan,
+            "say what a run would do, what it needs and what the cluster has, without doing it",
+            ["python -m curation plan --config mine.yaml"],
+            config=CONFIG,
+        ),
+        "status": Command(
+            _status, "say how far a run has come", ["python -m curation status --config mine.yaml"], config=CONFIG
+        ),
+    },
+    default="run",
+)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -14,11 +14,15 @@ from curation.catalogue import SOURCE, STAGES
 from curation.ingest.cut import CutConfig
 from curation.ingest.listing import ListingConfig
 from curation.thresholds import Threshold, Thresholds
-from engine.config import ConfigError, ExecutorConfig, GroupConfig, Strict, load
+from engine.config import ExecutorConfig, GroupConfig
+from engine.ledger import Ledger
 from engine.rules import Gate
 from engine.runner import RunSpec
 from engine.specs import GroupSpec, StageSpec
-from engine.weights import find, lookup, resolve
+from engine.stage import StageConfig
+from kit.config import ConfigError, Place, Strict, load
+from kit.weights import find, lookup, resolve
+from unitalking_data.storage import Store
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -29,13 +33,14 @@ class CurationConfig(Strict):
     Attributes:
         root: folder or fsspec URL that everything is written to.
         listing: where the media is.
-        cut: clip lengths.
+        cut: how shots become clips.
         source: the group that probes, hashes and splits each file.
         groups: the scorers, in cascade order.
         gates: scores that spare later stages their work.
         fallbacks: for a stage whose model files may be missing, the stage that may stand in, and its settings.
         thresholds: name of a file in ``configs/thresholds``, or a path.
         weights: explicit model files by registry name.
+        executor: where the work runs.
         gallery: most clips that the report shows.
     """
 
@@ -65,6 +70,16 @@ class Curation:
     sources: RunSpec
     clips: RunSpec
     thresholds: Thresholds
+
+    @property
+    def ledger(self) -> Ledger:
+        """The score tables under the root, the same of both runs."""
+        return self.clips.ledger
+
+    @property
+    def store(self) -> Store:
+        """The root, where everything is written."""
+        return self.ledger.store
 
     @property
     def specs(self) -> tuple[StageSpec, ...]:
@@ -116,7 +131,16 @@ def resolve_config(path: str, overrides: Sequence[str] = ()) -> Curation:
     for gate in config.gates:
         if unknown := set(gate.before) - set(STAGES):
             raise ConfigError(f"gates: no stages {sorted(unknown)}")
-    return Curation(config, RunSpec(config.root, "source", (source,)), RunSpec(config.root, "clip", groups), thresholds)
+    ledger = Ledger(Store(config.root))
+    return Curation(config, RunSpec(ledger, "source", (source,)), RunSpec(ledger, "clip", groups), thresholds)
+
+
+def stage_settings(place: Place) -> type[StageConfig] | None:
+    """Return the settings' model of the stage at ``place`` of a configuration; None where no stage is configured."""
+    match place:
+        case ("source", "stages", name) | ("groups", _, "stages", name) | ("fallbacks", _, name) if name in STAGES:
+            return StageSpec(STAGES[name]).cls.Config
+    return None
 
 
 def models(path: str, overrides: Sequence[str] = ()) -> dict[str, bool]:

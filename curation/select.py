@@ -14,8 +14,8 @@ import pyarrow as pa
 
 from curation.thresholds import Threshold
 from engine.ledger import Ledger, open_database
-from engine.plan import final_failure
 from engine.specs import StageSpec
+from engine.work import final_failure
 
 VERDICTS = ("kept", "dropped", "undecided", "quarantined")
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from engine.config import Strict
 from engine.rules import Rule
+from kit.config import Strict
 
 
 class Threshold(Rule):

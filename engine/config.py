@@ -1,29 +1,23 @@
-"""Strict configuration: YAML files checked by pydantic, with ``--set a.b=c`` on top."""
+"""Settings of the executors: groups of stages, their pools of workers, and where they run."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pydantic import Field
 
-Model = TypeVar("Model", bound=BaseModel)
-
-
-class ConfigError(Exception):
-    """The user's configuration is wrong; the message says which key and what to change."""
-
-
-class Strict(BaseModel):
-    """Base of configuration models: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
+from kit.config import Strict
 
 
 class Pool(Strict):
-    """Actors of a group on Ray: how many, and what each one takes."""
+    """Workers on Ray: how many, and what each one takes.
+
+    Attributes:
+        min_actors: workers that the run waits for before it starts.
+        max_actors: most workers at a time.
+        cpus: cores of one worker.
+        gpus: GPUs of one worker; fractions share one.
+    """
 
     min_actors: int = Field(1, ge=1)
     max_actors: int = Field(1, ge=1)
@@ -34,9 +28,13 @@ class Pool(Strict):
 class GroupConfig(Strict):
     """Stages that share one decode of a clip and one pool of actors, in order.
 
-    ``stages`` maps a stage's name to its settings; ``batch_size`` clips are decoded and scored together and
-    reach the ledger together. ``time_limit_s`` bounds one step (decoding, or one stage) of one clip,
-    ``memory_limit_gb`` the whole guarded process.
+    Attributes:
+        name: by which ``--set groups.NAME.…`` finds the group.
+        stages: settings of each stage, by the stage's name.
+        pool: the group's workers on Ray, and what each one takes.
+        batch_size: clips that are decoded and scored together and reach the ledger together.
+        time_limit_s: seconds for one step of one clip: decoding, or one stage.
+        memory_limit_gb: most memory of the whole guarded process.
     """
 
     name: str
@@ -48,84 +46,13 @@ class GroupConfig(Strict):
 
 
 class ExecutorConfig(Strict):
-    """``ray``: actor pools on the cluster at ``address`` (``local`` starts one here); ``local``: a loop."""
+    """Where the work runs.
+
+    Attributes:
+        kind: ``ray`` has pools of workers on a cluster, ``local`` is a loop in this process.
+        address: of the Ray cluster; ``auto`` finds the one that this machine belongs to, ``local`` starts one here.
+    """
 
     kind: str = Field("ray", pattern="^(ray|local)$")
     address: str = "auto"
-    retry_budget: int = Field(2, ge=1, description="attempts at a clip that fails before it stands in quarantine")
-
-
-def load(path: str | Path, model: type[Model], overrides: Sequence[str] = ()) -> Model:
-    """Read a YAML file, apply ``key.sub=value`` overrides (values are YAML) and validate.
-
-    Raises:
-        ConfigError: no such file, not YAML, an unknown or ill-typed key, an override that is not ``key=value``.
-    """
-    try:
-        content = yaml.safe_load(Path(path).read_text("utf-8")) or {}
-    except OSError as error:
-        raise ConfigError(f"cannot read the configuration {path}: {error.strerror}") from None
-    except yaml.YAMLError as error:
-        raise ConfigError(f"{path} is not YAML: {error}") from None
-    if not isinstance(content, dict):
-        raise ConfigError(f"{path}: expected keys and values, found {type(content).__name__}")
-    for override in overrides:
-        _apply(content, override)
-    try:
-        return model.model_validate(content)
-    except ValidationError as error:
-        lines = [f"  {'.'.join(map(str, e['loc'])) or '(top)'}: {e['msg']}" for e in error.errors()]
-        raise ConfigError(f"{path} is not valid:\n" + "\n".join(lines)) from None
-
-
-def differences(theirs: Mapping[str, Any], ours: Mapping[str, Any]) -> list[str]:
-    """Values of two contents that differ, by their dotted keys, for a message."""
-    there, here = _flat(theirs), _flat(ours)
-    names = [name for name in here | there if there.get(name) != here.get(name)]
-    return [f"{name}: {there.get(name)} there, {here.get(name)} here" for name in names]
-
-
-def _flat(content: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
-    flat = {}
-    for key, value in content.items():
-        flat |= _flat(value, f"{prefix}{key}.") if isinstance(value, dict) else {f"{prefix}{key}": value}
-    return flat
-
-
-def _apply(content: dict[str, Any], override: str) -> None:
-    key, equals, text = override.partition("=")
-    if not equals or not key:
-        raise ConfigError(f"--set takes key.sub=value, not {override!r}")
-    try:
-        value = yaml.safe_load(text)
-    except yaml.YAMLError as error:
-        raise ConfigError(f"--set {key}: {text!r} is not a YAML value: {error}") from None
-    *parents, leaf = key.split(".")
-    node: Any = content
-    for part in parents:
-        node = _child(node, part, override)
-    if isinstance(node, list):
-        node[_index(node, leaf, override)] = value
-    else:
-        node[leaf] = value
-
-
-def _child(node: Any, part: str, override: str) -> Any:
-    if isinstance(node, list):
-        return node[_index(node, part, override)]
-    child = node.setdefault(part, {})
-    if child is None:
-        child = node[part] = {}
-    if not isinstance(child, dict | list):
-        raise ConfigError(f"--set {override!r}: {part} is a value, not a section")
-    return child
-
-
-def _index(node: list[Any], part: str, override: str) -> int:
-    """A list entry by number, or by the ``name`` of its sections (``groups.measures.batch_size=4``)."""
-    for index, entry in enumerate(node):
-        if isinstance(entry, dict) and entry.get("name") == part:
-            return index
-    if part.isdigit() and int(part) < len(node):
-        return int(part)
-    raise ConfigError(f"--set {override!r}: no entry {part!r} in that list")
+    retry_budget: int = Field(2, ge=1, description="attempts at a clip that fails before it is quarantined")

@@ -1,4 +1,4 @@
-"""Two ways to run a plan with the same results: a loop in this process, or actor pools on Ray Data."""
+"""Two ways to work through the work table with the same results: a loop in this process, or actor pools on Ray Data."""
 
 from __future__ import annotations
 
@@ -14,9 +14,11 @@ from engine.config import ExecutorConfig
 from engine.guard import SetupError
 from engine.runner import GroupRunner, RunSpec
 from engine.specs import GroupSpec
+from kit.errors import UserError
+from kit.logs import quiet
 
 
-class ClusterError(Exception):
+class ClusterError(UserError):
     """Ray cannot be reached, or the cluster can never give what the pools ask for."""
 
 
@@ -89,8 +91,7 @@ def connect(config: ExecutorConfig) -> None:
 
     if ray.is_initialized():
         return
-    for name in ("ray", "ray.data"):
-        logging.getLogger(name).setLevel(logging.WARNING)
+    quiet("ray", "ray.data")
     # Ray Data keeps an actor's arguments in its object store, which Ray then reports as an error at every start.
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")
     options: dict[str, Any] = {"log_to_driver": True, "logging_level": logging.WARNING, "include_dashboard": False}

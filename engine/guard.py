@@ -1,6 +1,6 @@
 """A subprocess that opens media and runs a group's stages, watched by its parent.
 
-A decoder that dies, hangs or eats the memory costs one step of one item: the parent kills the process, starts
+A decoder that crashes, hangs or eats the memory costs one step of one item: the parent kills the process, starts
 another, and goes on. Items that were in the same batch are repeated one by one, so the blame falls on the right
 one, and stages that had answered keep their answers.
 """
@@ -27,25 +27,26 @@ import psutil
 
 from engine.scoring import OPENING, Scorer
 from engine.specs import GroupSpec, Row, WorkItem, load_object
-from engine.weights import WeightsError, resolve
+from kit.errors import UserError
+from kit.weights import WeightsError, resolve
 
 SETUP_LIMIT_S = 300.0
 _POLL_S = 0.25
 _ROOT = Path(__file__).resolve().parents[1]
 
 
-class SetupError(Exception):
+class SetupError(UserError):
     """A group's process could not start: a missing model, a wrong setting. No clip is to blame."""
 
 
-class _Died(Exception):
+class _Crash(Exception):
     def __init__(self, kind: str, message: str, step: str) -> None:
         super().__init__(message)
         self.kind, self.step = kind, step
 
 
 class Guard:
-    """Runs batches of one group in a guarded process, which is started at the first batch and after every death.
+    """Runs batches of one group in a guarded process, which is started at the first batch and after every crash.
 
     Raises:
         SetupError: from :meth:`score`, when the stages cannot be set up.
@@ -66,22 +67,22 @@ class Guard:
             if not current:
                 continue
             answers: dict[str, list[Row]] = {name: [] for name in names}
-            death = None
+            crash = None
             try:
                 self._run(current, answers)
-            except _Died as error:
-                death = error
+            except _Crash as error:
+                crash = error
             rest = [_after(work, answers) for work in current]
-            if death is not None and len(current) == 1:
-                blamed = rest[0].todo if death.step == OPENING else (death.step,)
+            if crash is not None and len(current) == 1:
+                blamed = rest[0].todo if crash.step == OPENING else (crash.step,)
                 for name in blamed:
                     attempts = rest[0].attempts.get(name, 0) + 1
-                    row = Row(rest[0].item.key, "failed", attempts, error_kind=death.kind, error=str(death))
+                    row = Row(rest[0].item.key, "failed", attempts, error_kind=crash.kind, error=str(crash))
                     answers[name].append(row)
                 rest = [_after(rest[0], {name: answers[name] for name in blamed})]
             for name in names:
                 rows[name] += answers[name]
-            if death is not None:
+            if crash is not None:
                 queue = [[work] for work in rest] + queue
         return rows
 
@@ -108,7 +109,7 @@ class Guard:
                     answers[content[0]] += content[1]
                 else:
                     return
-        except _Died:
+        except _Crash:
             self.close()
             raise
 
@@ -120,13 +121,13 @@ class Guard:
                 if self._connection.poll(_POLL_S):
                     return self._connection.recv()
             except (EOFError, ConnectionError, OSError):
-                raise _Died("crash", f"the process died in {step}: {self._exit_reason()}", step) from None
+                raise _Crash("crash", f"the process crashed in {step}: {self._exit_reason()}", step) from None
             if time.monotonic() > deadline:
-                raise _Died("timeout", f"no end of {step} after {limit:g} s", step)
+                raise _Crash("timeout", f"no end of {step} after {limit:g} s", step)
             memory = _resident(self._process.pid)
             if memory > self._group.config.memory_limit_gb * 2**30:
                 used = f"{memory / 2**30:.1f} GiB"
-                raise _Died("memory", f"{step} took {used}, over {self._group.config.memory_limit_gb:g} GiB", step)
+                raise _Crash("memory", f"{step} took {used}, over {self._group.config.memory_limit_gb:g} GiB", step)
 
     def _exit_reason(self) -> str:
         code = self._process.wait(timeout=10)
@@ -150,9 +151,9 @@ class Guard:
         try:
             self._connection.send(self._group)
             answer = self._receive("setup", SETUP_LIMIT_S)
-        except _Died as death:
+        except _Crash as crash:
             self.close()
-            raise SetupError(f"group {self._group.name}: {death}") from None
+            raise SetupError(f"group {self._group.name}: {crash}") from None
         if answer[0] != "ready":
             self.close()
             raise SetupError(f"group {self._group.name}: {answer[1]}")
@@ -169,7 +170,7 @@ def _resident(pid: int) -> int:
     try:
         return psutil.Process(pid).memory_info().rss
     except psutil.Error:
-        return 0  # it has just died, which the connection will tell
+        return 0  # it has just crashed, which the connection will tell
 
 
 def _serve(connection: Connection) -> None:

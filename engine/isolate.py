@@ -1,4 +1,4 @@
-"""Calling a function on untrusted items in subprocesses: a death or a hang is that item's error alone."""
+"""Call a function on untrusted items in subprocesses: a crash or a hang is that item's error alone."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ Result = TypeVar("Result")
 def isolated(
     function: Callable[[Item], Result], items: Sequence[Item], *, time_limit_s: float = 60.0, workers: int | None = None
 ) -> list[Result | Exception]:
-    """``function`` of each item in order; where it raised, died or took too long, an exception instead.
+    """``function`` of each item in order; where it raised, crashed or took too long, an exception instead.
 
     Args:
         function: importable (it is pickled by name), like its items.
@@ -44,7 +44,7 @@ def isolated(
 
 
 class _Slot:
-    """One subprocess, replaced when it dies."""
+    """One subprocess, replaced when it crashes."""
 
     def __init__(self) -> None:
         self._pool: ProcessPoolExecutor | None = None
@@ -59,7 +59,7 @@ class _Slot:
             return TimeoutError(f"no result after {time_limit_s:g} s")
         except BrokenProcessPool:
             self.close()
-            return RuntimeError("the process died")
+            return RuntimeError("the process crashed")
         except Exception as error:  # what the function raised is the item's answer
             return error
 

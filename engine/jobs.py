@@ -1,4 +1,4 @@
-"""Running a plan to its end: passes until nothing is outstanding, progress, compaction, and the quarantine table."""
+"""Run a job to its end: passes until nothing is outstanding, progress, compaction, and the quarantine table."""
 
 from __future__ import annotations
 
@@ -7,13 +7,12 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from corpus.storage import Store
 from engine.config import ExecutorConfig
 from engine.executors import run_local, run_ray
-from engine.ledger import Ledger, open_database
-from engine.plan import StageProgress, failed_for_good, outstanding
-from engine.progress import Progress
+from engine.ledger import open_database
 from engine.runner import RunSpec
+from engine.work import StageProgress, failed_for_good, outstanding
+from kit.progress import Progress
 
 QUARANTINE_SCHEMA = pa.schema(
     [
@@ -28,8 +27,8 @@ QUARANTINE_SCHEMA = pa.schema(
 
 
 @dataclass(frozen=True)
-class Finished:
-    """What stands in the ledger after a run."""
+class RunResult:
+    """What is in the ledger after a run."""
 
     items: int
     progress: tuple[StageProgress, ...]
@@ -38,12 +37,12 @@ class Finished:
 
 def execute(
     run: RunSpec, items: pa.Table, config: ExecutorConfig, label: str, report: Callable[[str], None]
-) -> Finished:
+) -> RunResult:
     """Score everything that is outstanding for ``items``, failed ones again until their budget is spent.
 
     Safe to kill at any moment and to call again: what is done is read from the ledger, not remembered.
     """
-    ledger = Ledger(Store(run.root))
+    ledger = run.ledger
     # Every pass gives each outstanding item one attempt, so the budget bounds the passes; one more sees the end.
     for _ in range(config.retry_budget + 1):
         work = outstanding(ledger, items, run.groups, config.retry_budget)
@@ -58,10 +57,10 @@ def execute(
         for spec in group.stages:
             ledger.compact(spec)
     work = outstanding(ledger, items, run.groups, config.retry_budget)
-    return Finished(len(items), work.progress, quarantined(ledger, items, run, config.retry_budget))
+    return RunResult(len(items), work.progress, quarantined(run, items, config.retry_budget))
 
 
-def quarantined(ledger: Ledger, items: pa.Table, run: RunSpec, retry_budget: int) -> pa.Table:
+def quarantined(run: RunSpec, items: pa.Table, retry_budget: int) -> pa.Table:
     """Every failure that will not be tried again, with its message; written to ``quarantine/<item type>.parquet``."""
     uri = "source_uri" if "source_uri" in items.column_names else "uri"
     pieces = []
@@ -69,7 +68,7 @@ def quarantined(ledger: Ledger, items: pa.Table, run: RunSpec, retry_budget: int
         connection.register("items", items)
         for group in run.groups:
             for spec in group.stages:
-                ledger.view(connection, spec, "scores")
+                run.ledger.view(connection, spec, "scores")
                 query = (
                     f"SELECT s.key, items.{uri} AS source_uri, '{spec.name}' AS stage, "
                     "s.error_kind, s.error, s.attempts FROM scores s JOIN items USING (key) "
@@ -77,5 +76,5 @@ def quarantined(ledger: Ledger, items: pa.Table, run: RunSpec, retry_budget: int
                 )
                 pieces.append(connection.sql(query).to_arrow_table().cast(QUARANTINE_SCHEMA))
     table = pa.concat_tables(pieces)
-    ledger.store.write_table(f"quarantine/{run.item_type}.parquet", table)
+    run.ledger.store.write_table(f"quarantine/{run.item_type}.parquet", table)
     return table

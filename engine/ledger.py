@@ -1,4 +1,4 @@
-"""Scores as append-only Parquet tables: what is done is what stands in them.
+"""Scores as append-only Parquet tables: what is done is what is in them.
 
 One folder a stage and fingerprint, ``scores/<stage>/<version-hash>/part-*.parquet``. A batch's file appears whole or
 not at all and is named by its batch, so a batch that is run again replaces its own file. A failure tried again
@@ -14,10 +14,10 @@ from dataclasses import asdict
 import duckdb
 import pyarrow as pa
 
-from corpus.clip import stable_hash
-from corpus.storage import Store
+from engine.items import stable_hash
 from engine.specs import ROW_SCHEMA, Row, StageSpec
 from engine.stage import FAILURE_KINDS
+from unitalking_data.storage import Store
 
 STATUSES = ("value", "not_applicable", "failed", "skipped")
 

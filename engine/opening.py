@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from corpus.clip import Clip
+from engine.items import Clip
 from engine.stage import OpenClip
 from media.decode import decode_clip
 

@@ -5,20 +5,22 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, field_validator, model_validator
+from pydantic import field_validator, model_validator
+
+from kit.config import Strict
 
 
-class Rule(BaseModel):
+class Rule(Strict):
     """A clip passes when ``min <= score <= max``.
 
     Attributes:
         score: ``stage.column``; the column holds numbers or booleans (false 0, true 1).
-        min, max: inclusive bounds, at least one given.
+        min: inclusive lower bound; at least one of the bounds is given.
+        max: inclusive upper bound.
         absent: what holds where the stage answered "not applicable" or left the column empty. A score that
             *failed* is neither: it passes a gate and leaves a selection undecided.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     score: str
     min: float | None = None
     max: float | None = None
@@ -61,10 +63,14 @@ class Rule(BaseModel):
         return f"COALESCE({' OR '.join(broken)}, {absent})"
 
 
-class Gate(BaseModel):
-    """Stages that are skipped for a clip whose earlier scores break a rule: looser than selection, to save work."""
+class Gate(Strict):
+    """Stages that are skipped for a clip whose earlier scores break a rule: looser than selection, to save work.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Attributes:
+        before: the stages that are skipped.
+        rules: what a clip has to pass.
+    """
+
     before: tuple[str, ...]
     rules: tuple[Rule, ...]
 

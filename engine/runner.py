@@ -9,7 +9,6 @@ from typing import Any
 
 import pyarrow as pa
 
-from corpus.storage import Store
 from engine.guard import Guard
 from engine.ledger import Ledger
 from engine.specs import GroupSpec, Row, WorkItem, part_name, to_work
@@ -17,9 +16,9 @@ from engine.specs import GroupSpec, Row, WorkItem, part_name, to_work
 
 @dataclass(frozen=True)
 class RunSpec:
-    """All that a worker needs to know: the store's root, what the items are, the groups in order."""
+    """All that a worker needs to know: where rows go, what the items are, the groups in order."""
 
-    root: str
+    ledger: Ledger
     item_type: str
     groups: tuple[GroupSpec, ...]
 
@@ -38,8 +37,7 @@ class GroupRunner:
 
     def __init__(self, run: RunSpec, group: GroupSpec) -> None:
         self._run, self._group = run, group
-        self._ledger = Ledger(Store(run.root))
-        self._guard = Guard(group)
+        self._ledger, self._guard = run.ledger, Guard(group)
         self._gating = run.gating_columns()
 
     def __call__(self, batch: pa.Table) -> pa.Table:
@@ -61,7 +59,7 @@ class GroupRunner:
         self._guard.close()
 
     def _recorded(self, work: Sequence[WorkItem]) -> dict[str, list[Row]] | None:
-        """Rows of this very batch from an earlier try whose answer was lost (a worker that died), if all are there."""
+        """Rows of this very batch from an earlier try whose answer was lost (its worker crashed), if all are there."""
         rows = {}
         for spec in self._group.stages:
             if not any(spec.name in w.todo for w in work):

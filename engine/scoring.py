@@ -10,18 +10,18 @@ from typing import Any
 
 from engine.rules import closed_by
 from engine.specs import GroupSpec, OpenItem, Row, WorkItem
-from engine.stage import FAILURE_KINDS, Failed, NotApplicable, Outcome, Stage, Value
+from engine.stage import FAILURE_KINDS, Failure, NotApplicable, Outcome, Stage, Value
 from media.clip import MediaError
 
 OPENING = "(opening)"
 
 
 @dataclass
-class _Opened:
+class _OpenResult:
     """An opened item and what opening cost, until the first stage takes that cost on its row."""
 
     content: Any = None
-    failure: Failed | None = None
+    failure: Failure | None = None
     seconds: float = 0.0
     cpu_seconds: float = 0.0
     bytes_read: int = 0
@@ -39,7 +39,7 @@ class Scorer:
     ) -> None:
         """Score ``batch``; ``begin(step, items)`` announces a step, ``done(stage, rows)`` its answers."""
         known: dict[str, dict[str, Any]] = {work.item.key: dict(work.known) for work in batch}
-        opened: dict[str, _Opened] = {}
+        opened: dict[str, _OpenResult] = {}
         for stage in self._stages:
             rows: list[Row] = []
             ready: list[WorkItem] = []
@@ -64,26 +64,26 @@ class Scorer:
             if rows:
                 done(stage.name, rows)
 
-    def _open(self, work: WorkItem) -> _Opened:
+    def _open(self, work: WorkItem) -> _OpenResult:
         if self._opener is None:
-            return _Opened(work.item)
+            return _OpenResult(work.item)
         needs = frozenset().union(*(stage.needs for stage in self._stages if stage.name in work.todo))
         wall, cpu = time.perf_counter(), time.process_time()
         content, failure = None, None
         try:
             content = self._opener(work.item, needs)
         except MediaError as error:
-            failure = Failed("media", str(error))
+            failure = Failure("media", str(error))
         except OSError as error:
-            failure = Failed("io", f"{type(error).__name__}: {error}")
+            failure = Failure("io", f"{type(error).__name__}: {error}")
         except Exception as error:  # whatever a decoder throws at a bad file is that file's failure
-            failure = Failed("error", f"opening: {type(error).__name__}: {error}")
+            failure = Failure("error", f"opening: {type(error).__name__}: {error}")
         seconds, cpu_seconds = time.perf_counter() - wall, time.process_time() - cpu
-        return _Opened(
+        return _OpenResult(
             content, failure, seconds, cpu_seconds, getattr(getattr(content, "media", None), "bytes_read", 0)
         )
 
-    def _score(self, stage: Stage[Any], ready: Sequence[WorkItem], opened: Mapping[str, _Opened]) -> list[Row]:
+    def _score(self, stage: Stage[Any], ready: Sequence[WorkItem], opened: Mapping[str, _OpenResult]) -> list[Row]:
         wall, cpu = time.perf_counter(), time.process_time()
         contents = [opened[work.item.key].content for work in ready]
         try:
@@ -105,7 +105,7 @@ def _checked(stage: Stage[Any], contents: Sequence[Any]) -> list[Outcome]:
     for outcome in outcomes:
         if isinstance(outcome, Value) and (unknown := set(outcome.values) - set(stage.values.names)):
             raise ValueError(f"{stage.name} wrote columns that its schema lacks: {sorted(unknown)}")
-        if isinstance(outcome, Failed) and outcome.kind not in FAILURE_KINDS:
+        if isinstance(outcome, Failure) and outcome.kind not in FAILURE_KINDS:
             raise ValueError(f"{stage.name} answered an unknown kind of failure {outcome.kind!r}")
     return outcomes
 
@@ -114,13 +114,18 @@ def _alone(stage: Stage[Any], content: Any) -> Outcome:
     try:
         return _checked(stage, [content])[0]
     except MediaError as error:
-        return Failed("media", str(error))
+        return Failure("media", str(error))
     except Exception as error:
-        return Failed("error", f"{type(error).__name__}: {error}")
+        return Failure("error", f"{type(error).__name__}: {error}")
 
 
 def _row(
-    stage: str, work: WorkItem, outcome: Outcome | None, opened: _Opened, seconds: float = 0.0, cpu_seconds: float = 0.0
+    stage: str,
+    work: WorkItem,
+    outcome: Outcome | None,
+    opened: _OpenResult,
+    seconds: float = 0.0,
+    cpu_seconds: float = 0.0,
 ) -> Row:
     cost = {
         "attempts": work.attempts.get(stage, 0) + 1,
@@ -137,6 +142,6 @@ def _row(
             return Row(work.item.key, "value", values=values, **cost)
         case NotApplicable(reason):
             return Row(work.item.key, "not_applicable", reason=reason, **cost)
-        case Failed(kind, message):
+        case Failure(kind, message):
             return Row(work.item.key, "failed", error_kind=kind, error=message, **cost)
     raise TypeError(f"{stage} answered {outcome!r}, which is no outcome")

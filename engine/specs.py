@@ -12,11 +12,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from corpus.clip import Clip, Source, from_table, stable_hash
 from engine.config import GroupConfig
+from engine.items import Clip, Source, from_table, stable_hash
 from engine.rules import Gate, Rule
 from engine.stage import Stage, fingerprint
-from engine.weights import file_hash, lookup
+from kit.weights import file_hash, lookup
 
 
 @dataclass(frozen=True)

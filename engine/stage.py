@@ -1,7 +1,7 @@
 """The stage contract: what every scorer is, and what it may answer. No Ray here.
 
 A stage measures; it holds no threshold and knows no pool size. It answers one outcome an item, in the
-items' order, and never raises for one bad item it can name: it answers :class:`Failed` instead. (An
+items' order, and never raises for one bad item it can name: it answers :class:`Failure` instead. (An
 exception that escapes all the same is caught by the runner, which repeats the batch item by item.)
 """
 
@@ -16,9 +16,9 @@ from pathlib import Path
 from typing import Any, ClassVar, Generic, TypeVar
 
 import pyarrow as pa
-from pydantic import BaseModel, ConfigDict
 
-from corpus.clip import Clip
+from engine.items import Clip
+from kit.config import Strict
 from media.clip import ClipMedia
 
 Item = TypeVar("Item")
@@ -39,14 +39,14 @@ class NotApplicable:
 
 
 @dataclass(frozen=True, slots=True)
-class Failed:
+class Failure:
     """Could not be measured. ``kind`` is one of ``FAILURE_KINDS``; ``message`` is for a person."""
 
     kind: str
     message: str
 
 
-Outcome = Value | NotApplicable | Failed
+Outcome = Value | NotApplicable | Failure
 
 # "media" is the item's own fault and final at once; the others may pass on another attempt.
 FAILURE_KINDS = ("media", "io", "error", "timeout", "crash", "memory")
@@ -70,10 +70,8 @@ class Resources:
     memory: int = 0
 
 
-class StageConfig(BaseModel):
+class StageConfig(Strict):
     """Base of every stage's settings: frozen, and an unknown key is an error."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Stage(ABC, Generic[Item]):

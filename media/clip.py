@@ -31,9 +31,9 @@ class ClipMedia:
     Attributes:
         duration_s: length of the clip in seconds.
         width, height: displayed size of the source in pixels, rotation and pixel aspect applied; 0 where no
-            pictures were asked for.
+            frames were asked for.
         fps: average source frame rate within the clip, from timestamps.
-        planes: pictures on a 25 fps grid (picture *k* is what a player shows at ``k / 25`` s), long side at most the
+        planes: frames on a 25 fps grid (frame *k* is what a player shows at ``k / 25`` s), long side at most the
             decode's ``frame_side``, not yet converted; none when not asked for. :attr:`frames` are the same in RGB.
         frame_index: int64 ``[T]``, which decoded source frame stands at each tick (repeats where the
             source is slower than 25 fps, skips where it is faster).

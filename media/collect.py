@@ -1,4 +1,4 @@
-"""Where decoded frames go: pictures to the ticks at which they are shown, samples to their place in time."""
+"""Where decoded media goes: video frames to the ticks at which they are shown, samples to their place in time."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ FULL_SIZE = 1 << 30
 _INTEGER_SCALE = {"u8": 2.0**7, "s16": 2.0**15, "s32": 2.0**31, "s64": 2.0**63}
 
 
-class Pictures:
+class FrameCollector:
     """Frames on the 25 fps grid and stills, scaled only where a tick shows them.
 
     Frames come in decoding order with their time from the clip's start. Each is shown until the next; of two
@@ -126,7 +126,7 @@ class Pictures:
         return self._scale.reformat(frame, width, height, interpolation=how, threads=1)
 
 
-class Samples:
+class AudioCollector:
     """Audio frames on one buffer whose sample 0 is the clip's start; where nothing was heard there is silence.
 
     A stream that changes its rate or layout is converted to those it had first.

@@ -35,7 +35,7 @@ class VideoFormat:
     """What a cut clip's video shall be.
 
     Attributes:
-        fps: pictures a second; None keeps the source's average rate.
+        fps: frames a second; None keeps the source's average rate.
         crf: constant rate factor of x264, 0–51, lower is better.
         preset: speed of x264.
         copy: take the source's own packets where the cut allows.
@@ -52,11 +52,11 @@ class CutClip:
     """A clip as it will be published.
 
     Attributes:
-        mp4: H.264 video, with the sound as AAC if there is any.
-        wav: 16-bit PCM, as long as the video; None without sound.
-        frames, fps: number of pictures, and how many a second, constant.
+        mp4: H.264 video, with the audio as AAC if there is any.
+        wav: 16-bit PCM, as long as the video; None without audio.
+        frames, fps: how many frames, and how many a second, constant.
         width, height: pixels, as displayed.
-        audio_rate, audio_channels: of the wav; 0 without sound.
+        audio_rate, audio_channels: of the wav; 0 without audio.
         encoded_because: why the video was encoded again, ``""`` where it is the source's own.
     """
 
@@ -86,14 +86,14 @@ def cut_clip(
 ) -> CutClip:
     """Cut ``[start_s, end_s)`` out of a file; the same input gives the same bytes.
 
-    Picture *k* is what a player shows at ``start_s + k / fps``. Sound starts and ends with the pictures; more than two
+    Frame *k* is what a player shows at ``start_s + k / fps``. Audio starts and ends with the frames; more than two
     channels are mixed to one.
 
     Args:
         uri: local path or fsspec URL.
-        start_s, end_s: seconds from the source's earliest picture.
-        audio_rate: of the sound in Hz; None keeps the source's.
-        audio_shift_s: how much later the sound is to be heard; silence stands where the source has none.
+        start_s, end_s: seconds from the source's earliest frame.
+        audio_rate: of the audio in Hz; None keeps the source's.
+        audio_shift_s: how much later the audio is to be heard; silence stands where the source has none.
 
     Raises:
         MediaError: the file is at fault.
@@ -106,11 +106,11 @@ def cut_clip(
         try:
             source = _choose(media, uri, start_s, end_s, video)
             seconds = float(source.frames / source.fps)
-            sound, rate = _sound(uri, start_s - audio_shift_s, seconds, audio_rate) if media.audio else (None, 0)
+            audio, rate = _audio(uri, start_s - audio_shift_s, seconds, audio_rate) if media.audio else (None, 0)
             with av.open(str(mp4), "w", format="mp4", options=MUXER) as out:
                 out.flags |= av.container.Flags.bitexact.value  # no time of writing, no name of the muxer
                 stream = source.add_stream(out)
-                track = AudioTrack(out, sound, rate, 0.0) if sound is not None else None
+                track = AudioTrack(out, audio, rate, 0.0) if audio is not None else None
                 for packet in source.packets(stream):
                     out.mux(packet)
                     if track is not None and packet.pts is not None:
@@ -120,22 +120,22 @@ def cut_clip(
                 width, height = stream.codec_context.width, stream.codec_context.height
         except av.FFmpegError as error:
             raise MediaError(f"{uri!r}: cannot be cut: {why(error)}") from error
-        if sound is not None:
-            write_wav(wav, sound, rate)
+        if audio is not None:
+            write_wav(wav, audio, rate)
         return CutClip(
             mp4=mp4.read_bytes(),
-            wav=wav.read_bytes() if sound is not None else None,
+            wav=wav.read_bytes() if audio is not None else None,
             frames=source.frames,
             fps=float(source.fps),
             width=width,
             height=height,
             audio_rate=rate,
-            audio_channels=0 if sound is None else len(sound),
+            audio_channels=0 if audio is None else len(audio),
             encoded_because=source.reason,
         )
 
 
-def _choose(media: OpenMedia, uri: str, start_s: float, end_s: float, video: VideoFormat) -> _Copied | _Encoded:
+def _choose(media: OpenMedia, uri: str, start_s: float, end_s: float, video: VideoFormat) -> _PacketCopy | _Encoder:
     native = _native_rate(media, start_s, end_s)
     fps = Fraction(video.fps or native).limit_denominator(1001)
     try:
@@ -143,14 +143,14 @@ def _choose(media: OpenMedia, uri: str, start_s: float, end_s: float, video: Vid
             raise _CannotCopy("asked for")
         if abs(fps / native - 1) > SAME_RATE:
             raise _CannotCopy("frame rate")
-        return _Copied(media, start_s, end_s, native)
+        return _PacketCopy(media, start_s, end_s, native)
     except _CannotCopy as cause:
         media.rewind()
-        return _Encoded(media, uri, start_s, end_s, fps, video, str(cause))
+        return _Encoder(media, uri, start_s, end_s, fps, video, str(cause))
 
 
 def _native_rate(media: OpenMedia, start_s: float, end_s: float) -> Fraction:
-    """Average pictures a second in the interval; the header's rate where they agree, which is not rounded."""
+    """Average frames a second in the interval; the header's rate where they agree, which is not rounded."""
     tick, times = float(media.video.time_base), []
     for packet in packets_from(media, start_s, [media.video]):
         if packet.dts is not None and packet.dts * tick - media.origin_s >= end_s:
@@ -167,7 +167,7 @@ def _native_rate(media: OpenMedia, start_s: float, end_s: float) -> Fraction:
     return Fraction(measured).limit_denominator(1001)
 
 
-class _Copied:
+class _PacketCopy:
     """The source's own packets, moved to begin at 0."""
 
     reason = ""
@@ -220,7 +220,7 @@ class _Copied:
                 break
             if time_s >= end_s - TOLERANCE_S:
                 later = True
-            elif time_s >= start_s - TOLERANCE_S:  # pictures that lead the keyframe need what is before it
+            elif time_s >= start_s - TOLERANCE_S:  # frames that lead the keyframe need what is before it
                 if later:
                     raise _CannotCopy("last pictures need later ones")
                 picked.append(packet)
@@ -237,7 +237,7 @@ class _Copied:
             raise _CannotCopy("variable frame rate")
 
     def _check_shown(self) -> None:
-        """Upright and with square pixels, as the first picture says."""
+        """Upright and with square pixels, as the first frame says."""
         context = self._media.video.codec_context
         frames = [*context.decode(self._packets[0]), *context.decode(None)]
         context.flush_buffers()
@@ -248,8 +248,8 @@ class _Copied:
             raise _CannotCopy("rotated, mirrored or non-square pixels")
 
 
-class _Encoded:
-    """Pictures at the wanted rate, upright and with square pixels, encoded by x264 in one thread."""
+class _Encoder:
+    """Frames at the wanted rate, upright and with square pixels, encoded by x264 in one thread."""
 
     def __init__(
         self, media: OpenMedia, uri: str, start_s: float, end_s: float, fps: Fraction, video: VideoFormat, reason: str
@@ -257,8 +257,8 @@ class _Encoded:
         self._media, self._uri, self._start_s, self._video = media, uri, start_s, video
         self.fps, self.reason = fps, reason
         self.frames = max(1, round((end_s - start_s) * fps))
-        self._pictures = self._upright()
-        self._first = next(self._pictures, None)
+        self._frames = self._upright()
+        self._first = next(self._frames, None)
         if self._first is None:
             raise MediaError(f"{uri!r}: no picture between {start_s:g} and {end_s:g} s can be decoded")
 
@@ -275,15 +275,15 @@ class _Encoded:
         return stream
 
     def packets(self, stream: VideoStream) -> Iterator[av.Packet]:
-        for number, picture in enumerate(chain([self._first], self._pictures)):
-            picture.pts, picture.time_base = number, 1 / self.fps
-            picture.pict_type = PictureType.NONE  # or the source's keyframes would be forced
-            yield from stream.encode(picture)
+        for number, frame in enumerate(chain([self._first], self._frames)):
+            frame.pts, frame.time_base = number, 1 / self.fps
+            frame.pict_type = PictureType.NONE  # or the source's keyframes would be forced
+            yield from stream.encode(frame)
         yield from stream.encode(None)
 
     def _upright(self) -> Iterator[av.VideoFrame]:
-        """``frames`` pictures, each what a player shows at its time."""
-        media, upright, shown, number = self._media, _Upright(), None, 0
+        """Each of the frames to write: what a player shows at its time."""
+        media, upright, shown, number = self._media, _FrameStraightener(), None, 0
         tick, reached_s = float(media.video.time_base), 0.0
         for frame in self._decoded():
             stamp = frame.pts if frame.pts is not None else frame.dts
@@ -313,7 +313,7 @@ class _Encoded:
             yield from frames
 
 
-class _Upright:
+class _FrameStraightener:
     """Turns frames as they should be seen: yuv420p, even sides."""
 
     def __init__(self) -> None:
@@ -345,14 +345,14 @@ def _graph(frame: av.VideoFrame, stream: VideoStream) -> av.filter.Graph:
     return graph
 
 
-def _sound(uri: str, start_s: float, seconds: float, rate: int | None) -> tuple[np.ndarray, int]:
+def _audio(uri: str, start_s: float, seconds: float, rate: int | None) -> tuple[np.ndarray, int]:
     """float32 ``[1 or 2, n]`` from ``start_s`` on, which may be before the source's beginning, and its rate in Hz."""
     lead_s = max(0.0, -start_s)
     media = decode_clip(uri, start_s + lead_s, start_s + max(seconds, lead_s + TOLERANCE_S), needs=frozenset({"audio"}))
-    sound = media.audio if len(media.audio) <= 2 else media.audio.mean(axis=0, keepdims=True, dtype=np.float32)
-    sound = np.pad(sound, ((0, 0), (round(lead_s * media.audio_rate), 0)))
+    audio = media.audio if len(media.audio) <= 2 else media.audio.mean(axis=0, keepdims=True, dtype=np.float32)
+    audio = np.pad(audio, ((0, 0), (round(lead_s * media.audio_rate), 0)))
     rate = rate or media.audio_rate
     if rate != media.audio_rate:
-        sound = resample(sound, media.audio_rate, rate)
+        audio = resample(audio, media.audio_rate, rate)
     length = round(seconds * rate)
-    return np.pad(sound[:, :length], ((0, 0), (0, max(0, length - sound.shape[1])))), rate
+    return np.pad(audio[:, :length], ((0, 0), (0, max(0, length - audio.shape[1])))), rate

@@ -9,7 +9,7 @@ from typing import Literal
 import av
 
 from media.clip import GRID_FPS, SPEECH_RATE, ClipMedia, MediaError
-from media.collect import COMPLETE, TOLERANCE_S, Pictures, Samples
+from media.collect import COMPLETE, TOLERANCE_S, AudioCollector, FrameCollector
 from media.decord_frames import grid_frames
 from media.open import MAX_PIXELS, OpenMedia, open_media, why
 from media.planes import Planes
@@ -35,14 +35,14 @@ def decode_clip(
 
     Everything is placed by its timestamps on the presentation clock, whose zero is the earliest video
     timestamp: frame *k* is what a player shows at ``start_s + k / 25``, audio sample *n* what it plays at
-    ``start_s + n / rate``. Pictures are as displayed: rotation, mirroring and non-square pixels are applied.
+    ``start_s + n / rate``. Frames are as displayed: rotation, mirroring and non-square pixels are applied.
 
     Args:
         uri: local path or fsspec URL.
         start_s, end_s: the interval, in seconds.
         needs: of ``"frames"``, ``"stills"``, ``"audio"``.
         frame_side: longest side of ``frames`` in pixels; smaller sources are not enlarged.
-        stills: how many full-size pictures.
+        stills: how many full-size frames.
         threads: of the video decoder.
         decoder: what gives ``frames``, in a pass of its own if not PyAV; see :mod:`media.decord_frames`.
 
@@ -61,9 +61,9 @@ def decode_clip(
         clip.decode_seconds = time.perf_counter() - began
         return clip
     with open_media(uri) as media:
-        run = _Pass(media, uri, start_s, end_s, needs)
+        run = _DecodePass(media, uri, start_s, end_s, needs)
         if needs & {"frames", "stills"}:
-            run.pictures = Pictures(
+            run.frames = FrameCollector(
                 run.duration_s,
                 grid="frames" in needs,
                 frame_side=frame_side,
@@ -84,18 +84,18 @@ def decode_clip(
     return clip
 
 
-class _Pass:
-    """State of one pass: what collects pictures and samples, and what went wrong."""
+class _DecodePass:
+    """State of one pass: what collects frames and audio, and what went wrong."""
 
     def __init__(self, media: OpenMedia, uri: str, start_s: float, end_s: float, needs: frozenset[str]) -> None:
         self.media, self.uri, self.start_s, self.duration_s = media, uri, start_s, end_s - start_s
         self.frame_s = 1 / float(media.video.average_rate or media.video.guessed_rate or GRID_FPS)
-        self.pictures: Pictures | None = None
-        self.samples: Samples | None = None
+        self.frames: FrameCollector | None = None
+        self.audio: AudioCollector | None = None
         if "audio" in needs and media.audio is not None:
             context = media.audio.codec_context
             channels = max(context.layout.nb_channels, 1)
-            self.samples = Samples(self.duration_s, context.sample_rate, channels, context.layout.name)
+            self.audio = AudioCollector(self.duration_s, context.sample_rate, channels, context.layout.name)
         self.zero_s = media.origin_s + start_s
         self.video_tick = float(media.video.time_base)
         self.audio_tick = float(media.audio.time_base) if media.audio is not None else 0.0
@@ -108,17 +108,17 @@ class _Pass:
         self.reason = ""
 
     def decode(self) -> None:
-        streams = [self.media.video] if self.samples is None else [self.media.video, self.media.audio]
+        streams = [self.media.video] if self.audio is None else [self.media.video, self.media.audio]
         for packet in packets_from(self.media, self.start_s, streams):
             if packet.stream is self.media.video:
                 self._take_video(packet)
-            elif self.samples is not None and not self.samples.done:
+            elif self.audio is not None and not self.audio.done:
                 self._take_audio(packet)
-            pictures_done = self.video_passed if self.pictures is None else self.pictures.done
-            if pictures_done and (self.samples is None or self.samples.done or self.video_passed):
+            frames_done = self.video_passed if self.frames is None else self.frames.done
+            if frames_done and (self.audio is None or self.audio.done or self.video_passed):
                 break
-        if self.pictures is not None:
-            self.pictures.finish()
+        if self.frames is not None:
+            self.frames.finish()
         for kind, failed in self.failed.items():
             if failed > (1 - COMPLETE) * self.packets[kind]:
                 raise MediaError(
@@ -131,20 +131,20 @@ class _Pass:
         fps = self.media.frame_rate((self.video_packets - 1) / span_s if span_s > 0 else 0.0)
         clip = ClipMedia(self.duration_s, fps=fps, audio_delay_s=self.media.audio_delay_s)
         clip.video_bytes = self.video_bytes
-        if self.samples is not None:
-            clip.audio, clip.audio_rate = self.samples.audio, self.samples.rate
-            clip.speech = to_mono(clip.audio, clip.audio_rate, self.samples.layout, SPEECH_RATE)
-        if (pictures := self.pictures) is not None:
-            covered_s = pictures.reached_s - max(pictures.first_s, 0.0)
-            if pictures.orientation is None or covered_s < COMPLETE * self.duration_s - TOLERANCE_S:
+        if self.audio is not None:
+            clip.audio, clip.audio_rate = self.audio.audio, self.audio.rate
+            clip.speech = to_mono(clip.audio, clip.audio_rate, self.audio.layout, SPEECH_RATE)
+        if (collected := self.frames) is not None:
+            covered_s = collected.reached_s - max(collected.first_s, 0.0)
+            if collected.orientation is None or covered_s < COMPLETE * self.duration_s - TOLERANCE_S:
                 raise MediaError(
                     f"{self.uri!r}: only {max(covered_s, 0.0):.2f} of the clip's {self.duration_s:.2f} s of video"
                     f" can be decoded{f' ({self.reason})' if self.reason else ''}"
                 )
-            clip.width, clip.height = pictures.orientation.shown
-            clip.planes, clip.frame_index = Planes(pictures.on_grid, pictures.orientation), pictures.frame_index
-            clip.stills, clip.still_times_s = pictures.stills, pictures.still_times_s
-            clip.decoded_frames = pictures.decoded
+            clip.width, clip.height = collected.orientation.shown
+            clip.planes, clip.frame_index = Planes(collected.on_grid, collected.orientation), collected.frame_index
+            clip.stills, clip.still_times_s = collected.stills, collected.still_times_s
+            clip.decoded_frames = collected.decoded
         return clip
 
     def _take_video(self, packet: av.Packet) -> None:
@@ -154,19 +154,19 @@ class _Pass:
             self.video_packets += 1
             self.first_s, self.last_s = min(self.first_s, time_s), max(self.last_s, time_s)
         if packet.dts is not None:
-            limit_s = self.duration_s + (INTERLEAVE_S if self.samples is not None else 0.0)
+            limit_s = self.duration_s + (INTERLEAVE_S if self.audio is not None else 0.0)
             self.video_passed = packet.dts * self.video_tick - self.zero_s >= limit_s
-        if self.pictures is None or self.pictures.done:
+        if self.frames is None or self.frames.done:
             return
         for frame in self._decoded(packet, "video"):
             time_s = self._time(frame, self.video_tick)
             time_s = self.next_s if time_s is None else time_s
             self.next_s = time_s + self.frame_s
-            self.pictures.add(frame, time_s)
+            self.frames.add(frame, time_s)
 
     def _take_audio(self, packet: av.Packet) -> None:
         for frame in self._decoded(packet, "audio"):
-            self.samples.add(frame, self._time(frame, self.audio_tick))
+            self.audio.add(frame, self._time(frame, self.audio_tick))
 
     def _time(self, timed: av.Packet | av.VideoFrame | av.AudioFrame, tick: float) -> float | None:
         """Seconds from the clip's start; None without any timestamp."""

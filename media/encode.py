@@ -20,7 +20,7 @@ from media.resample import packed_frame, resample
 ENCODERS = {"h264": "libx264", "hevc": "libx265"}
 AAC_RATES = (7350, 8000, 11025, 12000, 16000, 22050, 24000, 32000, 44100, 48000, 64000, 88200, 96000)
 LAYOUTS = {1: "mono", 2: "stereo", 6: "5.1", 8: "7.1"}
-# Vector code of x264's macroblock tree gives other bytes now and then, in one thread and from the same pictures.
+# Vector code of x264's macroblock tree gives other bytes now and then, in one thread and from the same frames.
 REPRODUCIBLE = {"h264": {"x264-params": "cpu-independent=1"}, "hevc": {}}
 AUDIO_BLOCK = 1 << 16
 # The default clock of edit lists, 1 ms, would misplace late audio by up to half of it.
@@ -69,17 +69,17 @@ def write_video(
         video.height, video.width, video.pix_fmt = height + height % 2, width + width % 2, "yuv420p"
         video.options = {"crf": str(crf), "preset": preset, **REPRODUCIBLE[codec]}
         video.codec_context.thread_count = 1
-        sound = AudioTrack(out, audio, audio_rate, audio_delay_s) if audio is not None else None
-        for index, picture in enumerate(chain([first], iterator)):
-            if picture.shape != first.shape or picture.dtype != np.uint8:
-                raise ValueError(f"{path}: frame {index} is {picture.dtype} {picture.shape}, not uint8 {first.shape}")
-            frame = av.VideoFrame.from_ndarray(_even(picture), format="rgb24")
+        track = AudioTrack(out, audio, audio_rate, audio_delay_s) if audio is not None else None
+        for index, image in enumerate(chain([first], iterator)):
+            if image.shape != first.shape or image.dtype != np.uint8:
+                raise ValueError(f"{path}: frame {index} is {image.dtype} {image.shape}, not uint8 {first.shape}")
+            frame = av.VideoFrame.from_ndarray(_even(image), format="rgb24")
             out.mux(video.encode(frame))
-            if sound is not None:
-                sound.write_until((index + 1) / float(fps))
+            if track is not None:
+                track.write_until((index + 1) / float(fps))
         out.mux(video.encode(None))
-        if sound is not None:
-            sound.finish()
+        if track is not None:
+            track.finish()
 
 
 def write_wav(path: str | os.PathLike[str], audio: np.ndarray, rate: int) -> None:
@@ -93,9 +93,9 @@ def write_wav(path: str | os.PathLike[str], audio: np.ndarray, rate: int) -> Non
         out.writeframes(np.ascontiguousarray(pcm.T).tobytes())
 
 
-def write_png(path: str | os.PathLike[str], picture: np.ndarray) -> None:
+def write_png(path: str | os.PathLike[str], image: np.ndarray) -> None:
     """uint8 RGB ``[h, w, 3]``, without loss; replaced atomically."""
-    _, data = cv2.imencode(".png", picture[..., ::-1])
+    _, data = cv2.imencode(".png", image[..., ::-1])
     with replacing(path) as temporary:
         Path(temporary).write_bytes(data.tobytes())
 
@@ -131,11 +131,11 @@ class AudioTrack:
             self._next = start + block.shape[1]
 
 
-def _even(picture: np.ndarray) -> np.ndarray:
-    height, width = picture.shape[:2]
+def _even(image: np.ndarray) -> np.ndarray:
+    height, width = image.shape[:2]
     if height % 2 or width % 2:
-        return np.pad(picture, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
-    return np.ascontiguousarray(picture)
+        return np.pad(image, ((0, height % 2), (0, width % 2), (0, 0)), mode="edge")
+    return np.ascontiguousarray(image)
 
 
 @contextmanager

@@ -1,4 +1,4 @@
-"""How a coded picture is shown: rotated or mirrored by its display matrix, stretched to square pixels."""
+"""How a coded frame is shown: rotated or mirrored by its display matrix, stretched to square pixels."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _THUMBNAIL = 16
 
 @dataclass(frozen=True, slots=True)
 class Orientation:
-    """One of the eight ways to lay down a picture: swap the axes, then mirror them.
+    """One of the eight ways to lay down a frame: swap the axes, then mirror them.
 
     ``width`` and ``height`` are the coded size in square pixels, before the axes are swapped.
     """
@@ -51,7 +51,7 @@ class Orientation:
 
     @property
     def rotation(self) -> int:
-        """Clockwise degrees, of 0, 90, 180, 270, that set the coded picture upright; a mirror is not a rotation."""
+        """Clockwise degrees, of 0, 90, 180, 270, that set the coded frame upright; a mirror is not a rotation."""
         if self.transpose:
             return 90 if self.flip_x else 270 if self.flip_y else 0
         return 180 if self.flip_x and self.flip_y else 0
@@ -61,8 +61,8 @@ class Orientation:
         scale = min(1.0, side / max(self.width, self.height))
         return max(1, round(self.width * scale)), max(1, round(self.height * scale))
 
-    def apply(self, picture: np.ndarray) -> np.ndarray:
+    def apply(self, image: np.ndarray) -> np.ndarray:
         """``[h, w]`` or ``[h, w, 3]`` as coded, to a view of it as displayed."""
         if self.transpose:
-            picture = picture.swapaxes(0, 1)
-        return picture[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]
+            image = image.swapaxes(0, 1)
+        return image[:: -1 if self.flip_y else 1, :: -1 if self.flip_x else 1]

@@ -142,7 +142,7 @@ def open_media(uri: str) -> Iterator[OpenMedia]:
     """Open ``uri`` for demuxing and close all of it afterwards.
 
     Raises:
-        MediaError: missing, unreadable or empty file, not a media file, no video stream, or a picture in the
+        MediaError: missing, unreadable or empty file, not a media file, no video stream, or a frame in the
             header of more than ``MAX_PIXELS`` pixels.
         OSError: the storage failed.
     """
@@ -191,7 +191,7 @@ def _with_streams(uri: str, container: InputContainer, file: StoredFile, size: i
     context = video.codec_context
     if context is None:
         raise MediaError(f"{uri!r}: no decoder for its video stream")
-    # The decoder, too, refuses to hold a larger picture, and then the size reads as 0×0.
+    # The decoder, too, refuses to hold a larger frame, and then the size reads as 0×0.
     if not 0 < context.width * context.height <= MAX_PIXELS:
         raise MediaError(
             f"{uri!r}: the header's picture size ({context.width}×{context.height}) is missing or over the limit"

@@ -1,4 +1,4 @@
-"""Pictures as the decoder left them, turned into colour or grey only when somebody looks."""
+"""Frames as the decoder left them, converted to RGB or grey only when they are asked for."""
 
 from __future__ import annotations
 
@@ -20,59 +20,59 @@ _FULL_RANGE = np.clip(np.round((np.arange(256) - 16) * 255 / 219), 0, 255).astyp
 
 @dataclass(slots=True)
 class Planes:
-    """One picture a tick of the 25 fps grid; ticks that show the same picture hold the same object.
+    """One frame a tick of the 25 fps grid; ticks that show the same frame hold the same object.
 
-    Most clips are judged on grey pictures and on sound alone, and a conversion to RGB costs as much as decoding.
+    Most clips are judged on grey frames and on audio alone, and a conversion to RGB costs as much as decoding.
 
     Attributes:
-        pictures: decoded frames of one size, planar YUV 4:2:0 or ``rgb24``, or uint8 RGB arrays ``[h, w, 3]``.
-        orientation: how the coded pictures are shown; None for arrays, which are upright.
+        frames: decoded frames of one size, planar YUV 4:2:0 or ``rgb24``, or uint8 RGB arrays ``[h, w, 3]``.
+        orientation: how the coded frames are shown; None for arrays, which are upright.
     """
 
-    pictures: Sequence[av.VideoFrame | np.ndarray] = ()
+    frames: Sequence[av.VideoFrame | np.ndarray] = ()
     orientation: Orientation | None = None
     _reformatter: VideoReformatter = field(default_factory=VideoReformatter, repr=False)
 
     def __len__(self) -> int:
-        return len(self.pictures)
+        return len(self.frames)
 
     @property
     def size(self) -> tuple[int, int]:
-        """Width and height as shown; 0, 0 without pictures."""
-        if not len(self.pictures):
+        """Width and height as shown; 0, 0 without frames."""
+        if not len(self.frames):
             return 0, 0
-        first = self.pictures[0]
+        first = self.frames[0]
         if isinstance(first, np.ndarray):
             return first.shape[1], first.shape[0]
         turned = self.orientation.transpose
         return (first.height, first.width) if turned else (first.width, first.height)
 
     def rgb(self) -> np.ndarray:
-        """uint8 ``[T, h, w, 3]``, all pictures."""
+        """uint8 ``[T, h, w, 3]``, all frames."""
         width, height = self.size
-        frames = np.empty((len(self.pictures), height, width, 3), np.uint8)
+        rgb = np.empty((len(self.frames), height, width, 3), np.uint8)
         shown = None
-        for tick, picture in enumerate(self.pictures):
-            if picture is shown:
-                frames[tick] = frames[tick - 1]
+        for tick, frame in enumerate(self.frames):
+            if frame is shown:
+                rgb[tick] = rgb[tick - 1]
             else:
-                frames[tick] = self._upright(picture)
-            shown = picture
-        return frames
+                rgb[tick] = self._upright(frame)
+            shown = frame
+        return rgb
 
     def grey(self, tick: int, size: tuple[int, int]) -> np.ndarray:
         """uint8 ``[h, w]``: luminance at a tick, area-averaged down to ``size`` (width, height)."""
-        picture = self.pictures[tick]
-        if isinstance(picture, np.ndarray) or picture.format.name not in PLANAR:
-            upright = picture if isinstance(picture, np.ndarray) else self._upright(picture)
+        frame = self.frames[tick]
+        if isinstance(frame, np.ndarray) or frame.format.name not in PLANAR:
+            upright = frame if isinstance(frame, np.ndarray) else self._upright(frame)
             return cv2.resize(cv2.cvtColor(upright, cv2.COLOR_RGB2GRAY), size, interpolation=cv2.INTER_AREA)
-        luma = self.orientation.apply(_rows(picture.planes[0], 1))
+        luma = self.orientation.apply(_rows(frame.planes[0], 1))
         small = cv2.resize(luma, size, interpolation=cv2.INTER_AREA)
-        full = picture.format.name == "yuvj420p" or picture.color_range == ColorRange.JPEG
+        full = frame.format.name == "yuvj420p" or frame.color_range == ColorRange.JPEG
         return small if full else cv2.LUT(small, _FULL_RANGE)
 
-    def _upright(self, picture: av.VideoFrame | np.ndarray) -> np.ndarray:
-        return picture if isinstance(picture, np.ndarray) else to_rgb(self._reformatter, picture, self.orientation)
+    def _upright(self, frame: av.VideoFrame | np.ndarray) -> np.ndarray:
+        return frame if isinstance(frame, np.ndarray) else to_rgb(self._reformatter, frame, self.orientation)
 
 
 def to_rgb(

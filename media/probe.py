@@ -25,7 +25,7 @@ class MediaInfo:
         duration_s: from the earliest video timestamp to the end of the last video frame.
         size_bytes: size of the file.
         width, height: displayed size in pixels, rotation and pixel aspect applied.
-        rotation: clockwise degrees (0, 90, 180, 270) that set the coded picture upright.
+        rotation: clockwise degrees (0, 90, 180, 270) that set the coded frame upright.
         pixel_format: FFmpeg's name, ``yuv420p10le``.
         bit_depth: bits of one luma sample.
         video_codec: FFmpeg's name, ``hevc``.

@@ -1,4 +1,4 @@
-"""Whole files for a model: pictures at its frame rate and size, sound at its sample rate.
+"""Whole files for a model: frames at its frame rate and size, audio at its sample rate.
 
 ``decode_clip`` is for scoring clips in bulk, on a 25 fps grid; this is for the few files a request names.
 """
@@ -14,38 +14,38 @@ import numpy as np
 from av.video.reformatter import VideoReformatter
 
 from media.clip import MediaError
-from media.collect import TOLERANCE_S, Samples
+from media.collect import TOLERANCE_S, AudioCollector
 from media.geometry import Orientation
 from media.open import BUFFER_BYTES, CONTAINERS, MAX_PIXELS, open_bytes, open_media, why
 from media.planes import to_rgb
 from media.resample import to_mono
 
 
-def read_picture(uri: str) -> np.ndarray:
+def read_image(uri: str) -> np.ndarray:
     """uint8 RGB ``[h, w, 3]`` of a PNG, JPEG or WebP file, turned upright as its EXIF says.
 
     Raises:
-        MediaError: no such file, or not a picture.
+        MediaError: no such file, or not an image.
         OSError: the storage failed.
     """
     with open_bytes(uri) as file:
         data = np.frombuffer(file.read(), np.uint8)
     try:
-        picture = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
+        image = cv2.imdecode(data, cv2.IMREAD_COLOR) if len(data) else None
     except cv2.error:
-        picture = None
-    if picture is None:
+        image = None
+    if image is None:
         raise MediaError(f"{uri!r}: not a picture that can be decoded (PNG, JPEG and WebP can)")
-    return np.ascontiguousarray(picture[..., ::-1])
+    return np.ascontiguousarray(image[..., ::-1])
 
 
 def read_frames(uri: str, *, fps: float, frames: int) -> Iterator[np.ndarray]:
-    """The first ``frames`` pictures of a video at ``fps``: uint8 RGB ``[h, w, 3]`` each, as displayed.
+    """The first ``frames`` frames of a video at ``fps``: uint8 RGB ``[h, w, 3]`` each, as displayed.
 
-    Picture *k* is what a player shows at ``k / fps`` seconds; where the file is slower, pictures repeat.
+    Frame *k* is what a player shows at ``k / fps`` seconds; where the file is slower, frames repeat.
 
     Raises:
-        MediaError: the file is at fault, or its video ends before the last picture's time.
+        MediaError: the file is at fault, or its video ends before the last frame's time.
         OSError: the storage failed.
     """
     with open_media(uri) as media:
@@ -73,11 +73,11 @@ def read_frames(uri: str, *, fps: float, frames: int) -> Iterator[np.ndarray]:
         raise MediaError(f"{uri!r}: its {end_s:.2f} s of video end before the {frames} pictures at {fps:g} fps needed")
 
 
-def read_sound(uri: str, *, rate: int) -> np.ndarray:
+def read_audio(uri: str, *, rate: int) -> np.ndarray:
     """float32 ``[n]`` in −1…1: the whole audio stream of an audio or video file as mono at ``rate`` Hz.
 
     Raises:
-        MediaError: the file is at fault or has no sound.
+        MediaError: the file is at fault or has no audio.
         OSError: the storage failed.
     """
     with open_bytes(uri) as file:
@@ -94,21 +94,21 @@ def read_sound(uri: str, *, rate: int) -> np.ndarray:
         raise MediaError(f"{uri!r}: no sound in it")
     first = parts[0]
     seconds = math.fsum(part.samples / part.sample_rate for part in parts)
-    samples = Samples(seconds, first.sample_rate, first.layout.nb_channels, first.layout.name)
+    collector = AudioCollector(seconds, first.sample_rate, first.layout.nb_channels, first.layout.name)
     for part in parts:
-        samples.add(part, None)
-    return to_mono(samples.audio, samples.rate, samples.layout, rate)
+        collector.add(part, None)
+    return to_mono(collector.audio, collector.rate, collector.layout, rate)
 
 
-def fit(picture: np.ndarray, *, width: int, height: int) -> np.ndarray:
-    """A picture scaled to cover ``width`` × ``height`` and cropped about its centre: uint8 ``[height, width, 3]``."""
-    h, w = picture.shape[:2]
+def fit(image: np.ndarray, *, width: int, height: int) -> np.ndarray:
+    """An image scaled to cover ``width`` × ``height`` and cropped about its centre: uint8 ``[height, width, 3]``."""
+    h, w = image.shape[:2]
     scale = max(width / w, height / h)
     size = max(width, round(w * scale)), max(height, round(h * scale))
     scaled = (
-        picture
+        image
         if size == (w, h)
-        else cv2.resize(picture, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
+        else cv2.resize(image, size, interpolation=cv2.INTER_AREA if scale < 1 else cv2.INTER_CUBIC)
     )
     left, top = (size[0] - width) // 2, (size[1] - height) // 2
     return np.ascontiguousarray(scaled[top : top + height, left : left + width])

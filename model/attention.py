@@ -1,6 +1,6 @@
 """Attention, in one place: which kernel runs it, keys that are padding, and the joint attention of the two streams.
 
-Tensors are (B, L, heads, head_dim). Padding stands after the valid keys of a sample, so a length a sample says it
+Tensors are (B, L, heads, head_dim). Padding comes after the valid keys of a sample, so a length a sample says it
 all.
 """
 

@@ -1,4 +1,4 @@
-"""Where sound looks and what pictures listen to: the joint attention of one pass, block by block."""
+"""What audio attends to in video and video in audio: the joint attention of one pass, block by block."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from model.attention import Heads, JointAttention
-from model.sampler import Given, Latents
+from model.sampler import Conditions, Latents
 from model.tasks import Task
 from model.transformer import UniTalking
 
@@ -23,18 +23,18 @@ class BlockMaps:
     """Attention of one block, averaged over heads; float32 on the CPU.
 
     Attributes:
-        sound_to_picture: ``(La, F, h, w)`` weight that each audio token gives each video token.
-        picture_to_sound: ``(F, h, w, La)`` weight that each video token gives each audio token; zeros where video is
+        audio_to_video: ``(La, F, h, w)`` weight that each audio token gives each video token.
+        video_to_audio: ``(F, h, w, La)`` weight that each video token gives each audio token; zeros where video is
             blind to audio.
     """
 
-    sound_to_picture: Tensor
-    picture_to_sound: Tensor
+    audio_to_video: Tensor
+    video_to_audio: Tensor
 
 
 @torch.no_grad()
 def attention_maps(
-    model: UniTalking, task: Task, latents: Latents, noise: Latents, given: Given, sigma: float
+    model: UniTalking, task: Task, latents: Latents, noise: Latents, conditions: Conditions, sigma: float
 ) -> list[BlockMaps]:
     """The maps of every block in one pass over a finished sample, noised to a level.
 
@@ -45,18 +45,18 @@ def attention_maps(
     """
     video = latents.video
     clean = task.clean_frames(video.shape[2], video.device)
-    noised = torch.where(clean[:, None, None], video, (1 - sigma) * video + sigma * noise.video)
+    noisy = torch.where(clean[:, None, None], video, (1 - sigma) * video + sigma * noise.video)
     level = torch.full((1,), sigma, dtype=torch.float64, device=video.device)
     rows, columns = (size // patch for size, patch in zip(video.shape[3:], model.config.patch[1:], strict=True))
     with _captured(model) as captured:
         model(
-            video=noised,
+            video=noisy,
             audio=(1 - sigma) * latents.audio + sigma * noise.audio,
-            text=given.text,
+            text=conditions.text,
             video_sigma=level,
             audio_sigma=level,
             clean_frames=clean[None],
-            reference=given.reference,
+            reference=conditions.reference,
             blind_video=task.blind_video,
         )
     return [BlockMaps(a.unflatten(1, (-1, rows, columns)), v.unflatten(0, (-1, rows, columns))) for a, v in captured]

@@ -9,9 +9,9 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from model.attention import JointAttention, attention
-from model.cache import LayerCache
 from model.config import ModelConfig, Stream
 from model.stream import Context, HalfBlock
+from model.video_cache import LayerCache
 
 
 class JointBlock(nn.Module):

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from kit.config import Strict
 
 Stream = Literal["video", "audio"]
 
 
-class ModelConfig(BaseModel):
+class ModelConfig(Strict):
     """What a UniTalking is made of; strict, frozen, and written as YAML or JSON beside its weights.
 
     The names ``paper``, ``small`` and ``tiny`` stand for whole configurations (:meth:`preset`). ``paper`` is
@@ -20,26 +22,28 @@ class ModelConfig(BaseModel):
         pydantic.ValidationError (a ValueError): an unknown key, a value out of range, heads that do not divide ``dim``.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    layers: int = Field(ge=1)
+    layers: int = Field(ge=1, description="blocks")
     dim: int = Field(ge=1, description="width of both streams")
-    heads: int = Field(ge=1)
-    ffn_dim: int = Field(ge=1)
+    heads: int = Field(ge=1, description="attention heads")
+    ffn_dim: int = Field(ge=1, description="width of the feed-forward layers")
     freq_dim: int = Field(256, ge=2, multiple_of=2, description="width of the sinusoidal embedding of time")
-    eps: float = Field(1e-6, gt=0)
+    eps: float = Field(1e-6, gt=0, description="of the norms")
     patch: tuple[Literal[1], int, int] = Field(
         (1, 2, 2), description="latent frames, rows and columns in a video token"
     )
-    video_channels: int = Field(48, ge=1)
-    audio_channels: int = Field(40, ge=1)
+    video_channels: int = Field(48, ge=1, description="channels of a video latent")
+    audio_channels: int = Field(40, ge=1, description="channels of an audio latent")
     text_len: int = Field(512, ge=1, description="rows of a text embedding, padding included")
-    text_dim: int = Field(4096, ge=1)
+    text_dim: int = Field(4096, ge=1, description="width of a text embedding")
     reference_len: int = Field(257, ge=1, description="latents of a reference voice, padding included")
     reference_streams: Literal["audio", "both"] = Field("both", description="whose text attention has reference keys")
-    audio_input: Literal["linear", "conv_mlp"] = Field("linear", description="`conv_mlp` is Ovi's, +0.53 B in `paper`")
-    audio_rope: Literal["ovi", "physical", "literal"] = Field("ovi", description="see `audio_step`")
-    rope_theta: float = Field(10_000.0, gt=1)
+    audio_input: Literal["linear", "conv_mlp"] = Field(
+        "linear", description="how audio latents become tokens; `conv_mlp` is Ovi's, +0.53 B in `paper`"
+    )
+    audio_rope: Literal["ovi", "physical", "literal"] = Field(
+        "ovi", description="how far apart audio latents are in temporal RoPE, see `ModelConfig.audio_step`"
+    )
+    rope_theta: float = Field(10_000.0, gt=1, description="base of the RoPE frequencies")
     frame_step: float = Field(1.0, gt=0, description="temporal RoPE positions from one latent video frame to the next")
     fps: float = Field(24.0, gt=0, description="frames a second before the video codec")
     temporal_stride: int = Field(4, ge=1, description="frames in a latent frame; the first frame has its own")

@@ -29,8 +29,8 @@ def attention_over_time(path: Path, maps: Sequence[BlockMaps], *, seconds: float
     figure = Figure(figsize=(2.0 * min(COLUMNS, len(maps)) + 0.6, 2 * (2.2 * rows + 0.5)), facecolor=FACE)
     halves = figure.subfigures(2, 1)
     views = (
-        ("sound looks at pictures", "video s", "audio s", [m.sound_to_picture.sum((2, 3)) for m in maps]),
-        ("pictures listen to sound", "audio s", "video s", [m.picture_to_sound.mean((1, 2)) for m in maps]),
+        ("audio attends to video", "video s", "audio s", [m.audio_to_video.sum((2, 3)) for m in maps]),
+        ("video attends to audio", "audio s", "video s", [m.video_to_audio.mean((1, 2)) for m in maps]),
     )
     for half, (title, across, down, arrays) in zip(halves, views, strict=True):
         half.suptitle(title, fontsize=10)
@@ -50,25 +50,25 @@ def attention_over_time(path: Path, maps: Sequence[BlockMaps], *, seconds: float
     _write(figure, path)
 
 
-def attention_over_pictures(path: Path, maps: Sequence[BlockMaps], frames: np.ndarray, *, seconds: float) -> None:
-    """Where in the picture the sound of that moment looks: heat over grey frames, time across, blocks down.
+def attention_over_frames(path: Path, maps: Sequence[BlockMaps], frames: np.ndarray, *, seconds: float) -> None:
+    """Where in a frame the audio of that moment attends: heat over grey frames, time across, blocks down.
 
     Args:
         frames: uint8 ``(T, H, W, 3)``.
     """
     blocks = np.unique(np.linspace(0, len(maps) - 1, min(LAYERS_SHOWN, len(maps))).round().astype(int))
-    latent_frames = maps[0].sound_to_picture.shape[1]
+    latent_frames = maps[0].audio_to_video.shape[1]
     shown = np.unique(np.linspace(0, latent_frames - 1, min(FRAMES_SHOWN, latent_frames)).round().astype(int))
     ratio = frames.shape[1] / frames.shape[2]
     figure = Figure(figsize=(1.3 * len(shown) + 0.6, 1.3 * ratio * len(blocks) + 0.4), facecolor=FACE)
     axes = figure.subplots(len(blocks), len(shown), squeeze=False)
     for line, block in zip(axes, blocks, strict=True):
-        weights = maps[block].sound_to_picture
+        weights = maps[block].audio_to_video
         for axis, k in zip(line, shown, strict=True):
             moment = round(k / max(latent_frames - 1, 1) * (len(weights) - 1))
             heat = weights[moment, k].numpy()
-            picture = frames[round(k / max(latent_frames - 1, 1) * (len(frames) - 1))]
-            axis.imshow(picture.mean(2), cmap="gray", vmin=0, vmax=255, extent=(0, 1, 1, 0), aspect=ratio)
+            image = frames[round(k / max(latent_frames - 1, 1) * (len(frames) - 1))]
+            axis.imshow(image.mean(2), cmap="gray", vmin=0, vmax=255, extent=(0, 1, 1, 0), aspect=ratio)
             axis.imshow(heat, cmap="magma", alpha=0.6, extent=(0, 1, 1, 0), aspect=ratio, interpolation="bilinear")
             axis.set_xticks([])
             axis.set_yticks([])
@@ -79,14 +79,14 @@ def attention_over_pictures(path: Path, maps: Sequence[BlockMaps], frames: np.nd
     _write(figure, path)
 
 
-def pictures_and_mel(path: Path, frames: np.ndarray | None, wave: np.ndarray, rate: int) -> None:
-    """A strip of frames over the mel spectrogram and loudness of their sound, on one clock.
+def frames_and_mel(path: Path, frames: np.ndarray | None, audio: np.ndarray, rate: int) -> None:
+    """A strip of frames over the mel spectrogram and loudness of their audio, on one clock.
 
     Args:
-        frames: uint8 ``(T, H, W, 3)`` evenly over the sound, None without pictures.
-        wave: float32 ``(S,)`` at ``rate`` Hz.
+        frames: uint8 ``(T, H, W, 3)`` evenly over the audio, None without video.
+        audio: float32 ``(S,)`` at ``rate`` Hz.
     """
-    seconds = len(wave) / rate
+    seconds = len(audio) / rate
     shown = np.zeros((0, 1, 1, 3), np.uint8)
     if frames is not None:
         count = min(FRAMES_SHOWN, len(frames))
@@ -96,18 +96,18 @@ def pictures_and_mel(path: Path, frames: np.ndarray | None, wave: np.ndarray, ra
     axes = list(figure.subplots(len(strip) + 2, 1, height_ratios=[*strip, 2.2, 0.8], sharex=True))
     if strip:
         strip_axis, width = axes.pop(0), seconds / len(shown)
-        for place, picture in enumerate(shown):
-            strip_axis.imshow(picture, extent=((place + 0.02) * width, (place + 0.98) * width, 0, 1), aspect="auto")
+        for place, image in enumerate(shown):
+            strip_axis.imshow(image, extent=((place + 0.02) * width, (place + 0.98) * width, 0, 1), aspect="auto")
         strip_axis.set_ylim(0, 1)
         strip_axis.set_axis_off()
-    padded = np.pad(wave, 1024, mode="reflect" if len(wave) > 1024 else "constant")
+    padded = np.pad(audio, 1024, mode="reflect" if len(audio) > 1024 else "constant")
     mel = log_mel(padded, rate, n_fft=2048, hop=512, n_mels=128)
     axes[0].imshow(
         mel.T, origin="lower", aspect="auto", cmap="magma", extent=(0, seconds, 0, 128), vmin=mel.max() - MEL_RANGE
     )
     axes[0].set_ylabel("mel band")
     hop = max(1, rate // 100)
-    blocks = wave[: len(wave) // hop * hop].reshape(-1, hop)
+    blocks = audio[: len(audio) // hop * hop].reshape(-1, hop)
     axes[1].plot(
         (np.arange(len(blocks)) + 0.5) * hop / rate, np.sqrt((blocks**2).mean(1)), color="#5b2a86", linewidth=0.8
     )

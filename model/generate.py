@@ -1,6 +1,6 @@
-"""From requests to pictures and sound: reading what is given, encoding, sampling, decoding.
+"""Generates video and audio for requests: reads their files, encodes, samples, decodes.
 
-sampler = Sampler(SampleConfig.read("configs/sample/tiny.yaml"), random_init=0)
+sampler = Sampler(load("configs/sample/tiny.yaml", SampleConfig), random_init=0)
 request = Request(task="t2av", prompt="a woman says hello", seconds=2, height=64, width=64, seed=7)
 (sample,) = sampler.generate([request])
 sample.save("samples", sampler.made_by(request))
@@ -22,15 +22,19 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
+from kit.config import ConfigError
+from kit.provenance import code_revision
+from kit.weights import WeightsError, locate
 from media.clip import MediaError
 from media.probe import content_hash
-from media.reading import fit, read_frames, read_picture, read_sound
+from media.reading import fit, read_audio, read_frames, read_image
 from model.codecs.base import AudioCodec, VideoCodec
 from model.codecs.build import build_audio_codec, build_text_encoder, build_video_codec
+from model.codecs.files import file_values
 from model.config import ModelConfig, Stream
-from model.output import Sample, code_revision, fingerprint, folder_hashes
+from model.output import Sample, fingerprint, folder_hashes
 from model.request import FILES, Request, RequestError
-from model.sampler import Given, Latents, initial_noise, sample_latents
+from model.sampler import Conditions, Latents, initial_noise, sample_latents
 from model.settings import SampleConfig
 from model.tasks import TASKS
 from model.text import TextEncoder
@@ -59,22 +63,25 @@ class Sampler:
         random_init: seed of random weights, for trying out what surrounds the network.
 
     Raises:
-        RequestError: neither weights, nor a network, nor ``random_init``; or two of them.
-        WeightsError: weights that do not fit, see :mod:`model.weights.load`.
+        ConfigError: neither weights, nor a network, nor ``random_init``; or two of them; parts that do not fit; a model
+            file is missing.
+        TensorsError: weights that do not fit, see :mod:`model.weights.load`.
     """
 
     def __init__(
         self, config: SampleConfig, *, model: UniTalking | None = None, random_init: int | None = None
     ) -> None:
         if sum(start is not None for start in (config.weights, model, random_init)) != 1:
-            raise RequestError("give the network's weights, or --random-init SEED to see what an untrained one makes")
+            raise ConfigError("give the network's weights, or --random-init SEED to see what an untrained one makes")
         self.config = config
         try:
+            named = file_values((config.video_codec, config.audio_codec, config.text_encoder))
+            self._network = locate([*named, *filter(None, [config.weights])]).get(config.weights)
             self.video_codec = build_video_codec(config.video_codec)
             self.audio_codec = build_audio_codec(config.audio_codec)
             self.text_encoder = build_text_encoder(config.text_encoder)
-        except (ValueError, OSError) as error:
-            raise RequestError(f"configuration: {error}") from error
+        except (ValueError, OSError, WeightsError) as error:
+            raise ConfigError(f"configuration: {error}") from error
         _check_fit(config, self.video_codec, self.audio_codec, self.text_encoder)
         if model is not None:
             _check_same(model.config, config.model)
@@ -89,8 +96,8 @@ class Sampler:
         if self._model is not None:
             return self._model
         config, dtype = self.config, getattr(torch, self.config.dtype)
-        if config.weights is not None:
-            model = load_model(config.weights, dtype=dtype, device="cpu" if config.offload else self._device)
+        if self._network is not None:
+            model = load_model(self._network, dtype=dtype, device="cpu" if config.offload else self._device)
             _check_same(model.config, config.model)
         else:
             with torch.random.fork_rng(devices=[]):
@@ -125,7 +132,7 @@ class Sampler:
             latent = video.latent_shape(frames, request.height, request.width)
             samples = round(frames / config.fps * audio.rate)
         if samples == 0:
-            raise RequestError(f"seconds: {request.seconds} is less than one sample of sound")
+            raise RequestError(f"seconds: {request.seconds} is less than one sample of audio")
         return Shape(frames, request.height or 0, request.width or 0, samples, latent, audio.latent_shape(samples))
 
     def made_by(self, request: Request) -> dict[str, Any]:
@@ -156,12 +163,11 @@ class Sampler:
 
     @cached_property
     def _weights(self) -> dict[str, Any]:
-        """Hashes of the network's files by name, or how else it came to be, and what the codecs say of theirs."""
-        config = self.config
+        """The SHA-256 of each weight file of the network, or its origin, and the codecs' fingerprints."""
         network = {"random_init": self._random_init} if self._model is None else {"given_by": "the caller"}
         parts = ("video_codec", "audio_codec", "text_encoder")
         return {
-            "network": folder_hashes(config.weights) if config.weights else network,
+            "network": folder_hashes(self._network) if self._network else network,
             **{part: getattr(self, part).fingerprint for part in parts},
         }
 
@@ -182,8 +188,8 @@ class Sampler:
         Raises:
             RequestError: a size that cannot be, a file that cannot be read or is too short.
         """
-        made = [sample for batch in self.batches(requests) for sample in self.generate_batch(batch)]
-        return sorted(made, key=lambda sample: requests.index(sample.request))
+        samples = [sample for batch in self.batches(requests) for sample in self.generate_batch(batch)]
+        return sorted(samples, key=lambda sample: requests.index(sample.request))
 
     @torch.no_grad()
     def generate_batch(
@@ -193,8 +199,8 @@ class Sampler:
         task, shape, config = TASKS[requests[0].task], self.shape(requests[0]), self.config
         if absent := {*task.streams} - {*self.model.streams}:
             raise RequestError(f"task {task.name} needs {' and '.join(absent)}, which these weights lack")
-        shown = [self.pictures(request) for request in requests]
-        given = self.given(requests, shown)
+        frames = [self.frames(request) for request in requests]
+        conditions = self.conditions(requests, frames)
         noise = Latents(
             self.noise(requests, "video") if "video" in task.generated else None, self.noise(requests, "audio")
         )
@@ -203,53 +209,59 @@ class Sampler:
                 self.model,
                 task,
                 noise,
-                given,
+                conditions,
                 steps=config.steps,
                 shift=config.shift,
                 guidance=config.guidance,
                 on_step=on_step,
             )
-        videos = self._decode_video(latents.video, shape) if "video" in task.generated else shown
-        sounds = self._decode_audio(latents.audio, shape)
+        videos = self._decode_video(latents.video, shape) if "video" in task.generated else frames
+        audios = self._decode_audio(latents.audio, shape)
         fps, rate = config.model.fps, self.audio_codec.rate
-        return [Sample(r, video, fps, sound, rate) for r, video, sound in zip(requests, videos, sounds, strict=True)]
+        return [Sample(r, video, fps, audio, rate) for r, video, audio in zip(requests, videos, audios, strict=True)]
 
-    def pictures(self, request: Request) -> np.ndarray | None:
-        """What a request gives to see, cropped to its size: uint8 ``(T, height, width, 3)``, None if nothing."""
+    def frames(self, request: Request) -> np.ndarray | None:
+        """The request's image or video, cropped to its size: uint8 ``(T, height, width, 3)``, None without either.
+
+        Raises:
+            RequestError: the file cannot be read or is too short.
+        """
         try:
             if request.image:
-                pictures = [read_picture(request.image)]
+                frames = [read_image(request.image)]
             elif request.video:
-                pictures = read_frames(request.video, fps=self.config.model.fps, frames=self.shape(request).frames)
+                frames = read_frames(request.video, fps=self.config.model.fps, frames=self.shape(request).frames)
             else:
                 return None
-            return np.stack([fit(picture, width=request.width, height=request.height) for picture in pictures])
+            return np.stack([fit(frame, width=request.width, height=request.height) for frame in frames])
         except (MediaError, OSError) as error:
             raise RequestError(f"{request.key}: {error}") from error
 
-    def given(self, requests: Sequence[Request], shown: Sequence[np.ndarray | None]) -> Given:
-        """What a batch is conditioned on; ``shown`` are its :meth:`pictures`."""
+    def conditions(self, requests: Sequence[Request], frames: Sequence[np.ndarray | None]) -> Conditions:
+        """What a batch is conditioned on; ``frames`` are those of each request, from :meth:`frames`."""
         with self.placed(self.text_encoder):
             text = self.text_encoder.encode([request.prompt for request in requests])
             null_text = self.text_encoder.encode([request.negative_prompt for request in requests])
         image = video = reference = None
-        if shown[0] is not None:
-            latents = torch.cat([self.encode_pictures(pictures) for pictures in shown])
+        if frames[0] is not None:
+            latents = torch.cat([self.encode_frames(each) for each in frames])
             image, video = (latents, None) if requests[0].image else (None, latents)
         if requests[0].reference:
             reference = torch.cat([self._encode_voice(request) for request in requests])
-        return Given(*(None if x is None else x.to(self._device) for x in (text, null_text, image, video, reference)))
+        return Conditions(
+            *(None if x is None else x.to(self._device) for x in (text, null_text, image, video, reference))
+        )
 
-    def encode_pictures(self, pictures: np.ndarray) -> Tensor:
+    def encode_frames(self, frames: np.ndarray) -> Tensor:
         """uint8 ``(T, H, W, 3)`` to latents ``(1, C, F, h, w)``."""
-        video = torch.from_numpy(pictures).to(self._device).permute(3, 0, 1, 2)[None] / 127.5 - 1
+        video = torch.from_numpy(frames).to(self._device).permute(3, 0, 1, 2)[None] / 127.5 - 1
         with torch.no_grad(), self.placed(self.video_codec):
             return self.video_codec.encode(video)
 
-    def encode_sound(self, wave: np.ndarray) -> Tensor:
+    def encode_audio(self, audio: np.ndarray) -> Tensor:
         """float32 ``(S,)`` at the codec's rate to latents ``(1, C, L)``."""
         with torch.no_grad(), self.placed(self.audio_codec):
-            return self.audio_codec.encode(torch.from_numpy(wave).to(self._device)[None])
+            return self.audio_codec.encode(torch.from_numpy(audio).to(self._device)[None])
 
     def noise(self, requests: Sequence[Request], stream: Stream) -> Tensor:
         """What a batch starts from, each row from its own seed."""
@@ -260,12 +272,12 @@ class Sampler:
     def _encode_voice(self, request: Request) -> Tensor:
         """The beginning of a voice as ``(1, reference_len, C)``, zero-padded."""
         try:
-            wave = read_sound(request.reference, rate=self.audio_codec.rate)
+            audio = read_audio(request.reference, rate=self.audio_codec.rate)
         except (MediaError, OSError) as error:
             raise RequestError(f"{request.key}: {error}") from error
         length = self.config.model.reference_len
-        wave = wave[: math.ceil(length / self.audio_codec.latent_rate * self.audio_codec.rate)]
-        latent = self.encode_sound(wave)[:, :, :length]
+        audio = audio[: math.ceil(length / self.audio_codec.latent_rate * self.audio_codec.rate)]
+        latent = self.encode_audio(audio)[:, :, :length]
         return nn.functional.pad(latent, (0, length - latent.shape[2])).transpose(1, 2)
 
     def _decode_video(self, latents: Tensor, shape: Shape) -> list[np.ndarray]:
@@ -275,8 +287,8 @@ class Sampler:
 
     def _decode_audio(self, latents: Tensor, shape: Shape) -> list[np.ndarray]:
         with self.placed(self.audio_codec):
-            waves = [self.audio_codec.decode(latent[None])[0].float().cpu().numpy() for latent in latents]
-        return [_cut(wave, shape.samples) for wave in waves]
+            audios = [self.audio_codec.decode(latent[None])[0].float().cpu().numpy() for latent in latents]
+        return [_cut(audio, shape.samples) for audio in audios]
 
     @contextmanager
     def placed(self, part: Any) -> Iterator[None]:
@@ -303,15 +315,15 @@ def _check_fit(config: SampleConfig, video: VideoCodec, audio: AudioCodec, text:
         ("width of the text encoder", text.width, model.text_dim),
     ):
         if codec != network:
-            raise RequestError(f"configuration: {what}: {codec}, but the network's is {network}")
+            raise ConfigError(f"configuration: {what}: {codec}, but the network's is {network}")
     if absent := [layer for layer in config.guidance.skip_layers if not 0 <= layer < model.layers]:
-        raise RequestError(f"configuration: guidance.skip_layers {absent} are not among the network's {model.layers}")
+        raise ConfigError(f"configuration: guidance.skip_layers {absent} are not among the network's {model.layers}")
 
 
 def _check_same(network: ModelConfig, stated: ModelConfig) -> None:
     different = [name for name in ModelConfig.model_fields if getattr(network, name) != getattr(stated, name)]
     if different:
-        raise RequestError(f"the network's {', '.join(different)} are not those of the configuration's `model`")
+        raise ConfigError(f"the network's {', '.join(different)} are not those of the configuration's `model`")
 
 
 def _move(part: Any, device: torch.device) -> None:
@@ -326,7 +338,7 @@ def _pixels(video: Tensor) -> np.ndarray:
     return scaled.permute(1, 2, 3, 0).contiguous().cpu().numpy()
 
 
-def _cut(wave: np.ndarray, samples: int) -> np.ndarray:
+def _cut(audio: np.ndarray, samples: int) -> np.ndarray:
     """To the length asked for: codecs work in whole latents."""
-    wave = np.clip(wave[:samples], -1, 1)
-    return np.pad(wave, (0, samples - len(wave)))
+    audio = np.clip(audio[:samples], -1, 1)
+    return np.pad(audio, (0, samples - len(audio)))

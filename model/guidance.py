@@ -19,30 +19,36 @@ from itertools import pairwise
 from typing import Literal
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from pydantic import Field, model_validator
+
+from kit.config import Strict
 
 Condition = Literal["image", "reference", "text"]
 CHAIN: tuple[Condition, ...] = ("image", "reference", "text")
 
 
-class Scales(BaseModel):
-    """How far to go in the direction of each condition: 1 follows the model as it is, 0 ignores the condition."""
+class Scales(Strict):
+    """How far to go in the direction of each condition: 1 follows the model as it is, 0 ignores the condition.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Attributes:
+        text: scale of the prompt.
+        image: scale of the first frame.
+        reference: scale of the reference voice.
+    """
 
     text: float = Field(1.0, ge=0)
     image: float = Field(1.0, ge=0)
     reference: float = Field(1.0, ge=0)
 
 
-class Guidance(BaseModel):
+class Guidance(Strict):
     """Scales of both streams.
 
-    ``skip_layers`` are left out of every pass that lacks a condition, which makes it a worse model to move away from
-    (skip-layer guidance; Ovi skips layer 11).
+    Attributes:
+        video, audio: how far to go in the direction of each condition.
+        skip_layers: left out of every pass that lacks a condition, which makes it a worse model to move away from
+            (skip-layer guidance; Ovi skips layer 11).
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     video: Scales = Scales()
     audio: Scales = Scales()

@@ -6,11 +6,9 @@ import fcntl
 import hashlib
 import json
 import os
-import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -46,7 +44,7 @@ class Sample:
         """Write the files into ``folder``, each whole or not at all, ``KEY.json`` after the others.
 
         Raises:
-            RuntimeError: picture and sound of the written file do not begin and end together.
+            RuntimeError: video and audio of the written file do not begin and end together.
             OSError: the storage failed.
         """
         folder, key = Path(folder), self.request.key
@@ -56,14 +54,14 @@ class Sample:
         if self.video is not None:
             names.append(f"{key}.mp4")
             write_video(folder / names[1], self.video, self.fps, audio=self.audio, audio_rate=self.rate, crf=16)
-            check_sync(folder / names[1], frames=len(self.video), fps=self.fps, sound_s=len(self.audio) / self.rate)
+            check_sync(folder / names[1], frames=len(self.video), fps=self.fps, audio_s=len(self.audio) / self.rate)
         record = {"files": {name: file_hash(folder / name) for name in names}, **made_by}
         with replacing(folder / f"{key}.json") as temporary:
             Path(temporary).write_text(json.dumps(record, indent=1, sort_keys=True) + "\n", "utf-8")
 
 
-def check_sync(path: Path, *, frames: int, fps: float, sound_s: float) -> None:
-    """That the packets of a written file say: picture *k* at ``k / fps``, sound from 0 to ``sound_s``.
+def check_sync(path: Path, *, frames: int, fps: float, audio_s: float) -> None:
+    """Check that the packets of a written file say: frame *k* at ``k / fps``, audio from 0 to ``audio_s``.
 
     Raises:
         RuntimeError: they do not; a fault of the writer, not of the user.
@@ -73,13 +71,13 @@ def check_sync(path: Path, *, frames: int, fps: float, sound_s: float) -> None:
         packets = [packet for packet in file.demux() if packet.size]
         file.seek(0)
         begin_s = next(file.decode(audio)).time
-    pictures = sorted(float(packet.pts * packet.time_base) for packet in packets if packet.stream is video)
+    times = sorted(float(packet.pts * packet.time_base) for packet in packets if packet.stream is video)
     end_s = max(float((p.pts + p.duration) * p.time_base) for p in packets if p.stream is audio)
     expected = np.arange(frames) / fps
-    if len(pictures) != frames or np.abs(pictures - expected).max() > TICK_S:
-        raise RuntimeError(f"{path}: {len(pictures)} pictures do not stand at k / {fps:g} s")
-    if abs(begin_s) > TICK_S or abs(end_s - sound_s) > TICK_S:
-        raise RuntimeError(f"{path}: sound stands from {begin_s:.4f} to {end_s:.4f} s, not from 0 to {sound_s:.4f} s")
+    if len(times) != frames or np.abs(times - expected).max() > TICK_S:
+        raise RuntimeError(f"{path}: its {len(times)} frames are not at k / {fps:g} s")
+    if abs(begin_s) > TICK_S or abs(end_s - audio_s) > TICK_S:
+        raise RuntimeError(f"{path}: its audio is from {begin_s:.4f} to {end_s:.4f} s, not from 0 to {audio_s:.4f} s")
 
 
 def is_done(folder: Path, key: str, fingerprint: str) -> bool:
@@ -144,18 +142,6 @@ def folder_hashes(path: str | Path) -> dict[str, str]:
         raise RequestError(f"no weights at {path}")
     files = [path] if path.is_file() else sorted(file for file in path.iterdir() if file.is_file())
     return {file.name: file_hash(file) for file in files}
-
-
-@cache
-def code_revision() -> str:
-    """The checkout's commit, with ``+changes`` where files differ from it; ``unknown`` outside a checkout."""
-    git = ["git", "-C", str(Path(__file__).resolve().parents[1])]
-    try:
-        head = subprocess.run([*git, "rev-parse", "HEAD"], capture_output=True, text=True, check=True).stdout.strip()
-        dirty = subprocess.run([*git, "status", "--porcelain"], capture_output=True, text=True, check=True).stdout
-    except (OSError, subprocess.CalledProcessError):
-        return "unknown"
-    return head + ("+changes" if dirty.strip() else "")
 
 
 def fingerprint(made_by: dict[str, Any]) -> str:

@@ -8,19 +8,21 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, ValidationError, model_validator
 
+from kit.config import Strict
+from kit.errors import UserError
 from media.open import is_url
 from model.tasks import TASKS
 
 FILES = ("image", "video", "reference")
 
 
-class RequestError(ValueError):
+class RequestError(UserError):
     """A sample that cannot be made as asked; the message names it and says what to do."""
 
 
-class Request(BaseModel):
+class Request(Strict, strict=True):
     """One sample.
 
     Attributes:
@@ -29,14 +31,12 @@ class Request(BaseModel):
         prompt: caption, in the form the model was trained on.
         negative_prompt: what to move away from; the empty prompt is the null of training.
         image: file of the first frame, for ``ti2av``; scaled and cropped about its centre to the size asked for.
-        video: file to give sound to, for ``tv2a``; its first ``seconds`` at the model's frame rate.
+        video: file to give audio to, for ``tv2a``; its first ``seconds`` at the model's frame rate.
         reference: file with the voice to follow, for ``tr2av`` and ``tts_ref``; its first six seconds in ``paper``.
         seconds: length; that of a video is the nearest its codec can hold.
         height, width: of the video in pixels.
         seed: of the noise.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
     key: str = Field("sample", pattern=r"^[A-Za-z0-9_][A-Za-z0-9._-]{0,127}$")
     task: Literal["tts", "tts_ref", "t2av", "ti2av", "tr2av", "tv2a"]
@@ -59,7 +59,7 @@ class Request(BaseModel):
                 raise ValueError(f"task {self.task} {'needs' if needed else 'takes no'} {name}")
         sized = self.height is not None and self.width is not None
         if task.video == "absent" and (self.height or self.width):
-            raise ValueError(f"task {self.task} has no picture: leave height and width away")
+            raise ValueError(f"task {self.task} has no video: leave height and width away")
         if task.video != "absent" and not sized:
             raise ValueError(f"task {self.task} needs height and width")
         return self
@@ -96,7 +96,7 @@ def read_requests(path: Path, defaults: dict[str, Any], check: Callable[[Request
         else:
             keys[request.key] += 1
             if keys[request.key] > 1:
-                problems.append(f"  line {number}: key {request.key!r} stands in an earlier line")
+                problems.append(f"  line {number}: key {request.key!r} is in an earlier line")
             requests.append(request)
     if problems:
         raise RequestError(f"{path}: {len(problems)} bad rows\n" + "\n".join(problems))
@@ -113,7 +113,7 @@ def make_request(row: dict[str, Any], defaults: dict[str, Any]) -> Request:
     """
     filled = {**defaults, **row}
     task = TASKS.get(filled.get("task"))
-    if task is not None and task.video == "absent":  # default sizes are for those who have a picture
+    if task is not None and task.video == "absent":  # default sizes are for tasks with video
         filled = {k: v for k, v in filled.items() if k in row or k not in ("height", "width")}
     try:
         request = Request.model_validate(filled)

@@ -1,8 +1,8 @@
 """Rotary positions of both streams: frame, row and column for video, time alone for audio.
 
 Head channels are interleaved pairs, split among the three axes as in Wan (``wan/modules/model.py``): of 64 pairs, 22
-turn with time, 21 with the row and 21 with the column. Audio stands at row and column 0, where rotation is the
-identity, and at times measured in latent video frames, so that tokens that sound and show the same moment have the
+turn with time, 21 with the row and 21 with the column. Audio is at row and column 0, where rotation is the
+identity, and at times measured in latent video frames, so that audio and video tokens of the same moment have the
 same temporal phase.
 """
 

@@ -1,4 +1,4 @@
-"""From noise to latents: the pure function of a network, a task, noise and what is given.
+"""From noise to latents: the pure function of a network, a task, noise and conditions.
 
 Files, codecs and prompts are the business of :mod:`model.generate`; the trainer calls :func:`sample_latents` with
 latents it already has.
@@ -15,12 +15,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from model.cache import VideoCache
 from model.config import Stream
 from model.guidance import Condition, Guidance, Pass, combine, passes
 from model.schedule import TRAIN_STEPS, UniPC, wan_sigmas, wan_timesteps
 from model.tasks import Task
 from model.transformer import UniTalking
+from model.video_cache import VideoCache
 
 # Up to here guidance's passes go through the network as one batch: more tokens fill a device anyway, and cost memory.
 JOINED_TOKENS = 8192
@@ -36,7 +36,7 @@ class Latents:
 
 
 @dataclass(frozen=True)
-class Given:
+class Conditions:
     """What a batch is conditioned on, on the network's device.
 
     Attributes:
@@ -58,7 +58,7 @@ def initial_noise(seeds: Sequence[int], stream: Stream, shape: Sequence[int]) ->
     """Standard normal float32 ``(len(seeds), *shape)`` on the CPU.
 
     Each sample's noise depends on its seed, the stream and the shape alone: not on its batch, not on the device, and
-    sound of one seed does not follow the picture's size.
+    audio of one seed does not follow the frames' size.
     """
     noise = torch.empty(len(seeds), *shape)
     for row, seed in zip(noise, seeds, strict=True):
@@ -72,7 +72,7 @@ def sample_latents(
     model: UniTalking,
     task: Task,
     noise: Latents,
-    given: Given,
+    conditions: Conditions,
     *,
     steps: int = 50,
     shift: float = 5.0,
@@ -89,29 +89,29 @@ def sample_latents(
         on_step: called with the number of finished steps.
 
     Returns:
-        Latents of both streams. What is given stands in them exactly as given: TI2AV's first frame, TV2A's video.
+        Latents of both streams. What is given is in them exactly as given: TI2AV's first frame, TV2A's video.
 
     Raises:
         ValueError: the task lacks what it must be given, or is given what it does not take.
     """
-    _check(task, given)
+    _check(task, conditions)
     sigmas, timesteps = wan_sigmas(steps, shift), wan_timesteps(steps, shift)
     generates_video = "video" in task.generated
-    video = _impose(noise.video if generates_video else given.video, given.image)
+    video = _impose(noise.video if generates_video else conditions.video, conditions.image)
     audio = noise.audio
     video_solver, audio_solver = UniPC(sigmas), UniPC(sigmas)
-    conditions: list[Condition] = ["text"]
-    conditions += ["image"] * (given.image is not None) + ["reference"] * (given.reference is not None)
-    needed = passes(guidance, conditions)
+    kinds: list[Condition] = ["text"]
+    kinds += ["image"] * (conditions.image is not None) + ["reference"] * (conditions.reference is not None)
+    needed = passes(guidance, kinds)
     grouped = _grouped(needed, guidance, _tokens(model, audio, video))
-    groups = [_Group(model, task, group, noise, given, skip) for group, skip in grouped]
+    groups = [_Group(model, task, group, noise, conditions, skip) for group, skip in grouped]
     video_weights, audio_weights = [p.video for p in needed], [p.audio for p in needed]
     for step, (sigma, timestep) in enumerate(zip(sigmas[:-1].tolist(), timesteps.tolist(), strict=True)):
         velocities = [pair for group in groups for pair in group(video, audio, sigma, timestep)]
         audio = audio_solver.step(audio, combine([a for _, a in velocities], audio_weights))
         if generates_video:
             video = video_solver.step(video, combine([v for v, _ in velocities], video_weights))
-            video = _impose(video, given.image)
+            video = _impose(video, conditions.image)
         if on_step:
             on_step(step + 1)
     return Latents(video, audio)
@@ -126,22 +126,23 @@ class _Group:
         task: Task,
         group: Sequence[Pass],
         noise: Latents,
-        given: Given,
+        conditions: Conditions,
         skip_layers: Sequence[int],
     ) -> None:
-        self._model, self._task, self._passes, self._noise, self._image = model, task, group, noise, given.image
+        self._model, self._task, self._passes, self._noise, self._image = model, task, group, noise, conditions.image
         self._fixed: dict[str, Any] = {
-            "text": self._by_pass("text", given.text, given.null_text),
+            "text": self._by_pass("text", conditions.text, conditions.null_text),
             "blind_video": task.blind_video,
             "skip_blocks": tuple(skip_layers),
         }
-        if given.reference is not None:
-            self._fixed["reference"] = self._by_pass("reference", given.reference, torch.zeros_like(given.reference))
-        if given.image is not None:
+        if conditions.reference is not None:
+            null_reference = torch.zeros_like(conditions.reference)
+            self._fixed["reference"] = self._by_pass("reference", conditions.reference, null_reference)
+        if conditions.image is not None:
             clean = task.clean_frames(noise.video.shape[2], noise.video.device).expand(len(noise.video), -1)
             self._fixed["clean_frames"] = self._by_pass("image", clean, torch.zeros_like(clean))
-        if given.video is not None:
-            self._fixed["video"] = given.video.repeat(len(group), 1, 1, 1, 1)
+        if conditions.video is not None:
+            self._fixed["video"] = conditions.video.repeat(len(group), 1, 1, 1, 1)
             self._fixed["cache"] = VideoCache(model.config.layers)
 
     def __call__(
@@ -169,8 +170,8 @@ class _Group:
 
 def _tokens(model: UniTalking, audio: Tensor, video: Tensor | None) -> int:
     """Of a whole batch in one pass."""
-    pictures = 0 if video is None else video[0, 0].numel() // math.prod(model.config.patch)
-    return len(audio) * (audio.shape[2] + pictures)
+    frames = 0 if video is None else video[0, 0].numel() // math.prod(model.config.patch)
+    return len(audio) * (audio.shape[2] + frames)
 
 
 def _grouped(needed: Sequence[Pass], guidance: Guidance, tokens: int) -> list[tuple[Sequence[Pass], Sequence[int]]]:
@@ -188,8 +189,8 @@ def _impose(video: Tensor | None, image: Tensor | None) -> Tensor | None:
     return video if image is None else torch.cat([image, video[:, :, 1:]], dim=2)
 
 
-def _check(task: Task, given: Given) -> None:
+def _check(task: Task, conditions: Conditions) -> None:
     wanted = {"image": task.video == "first_frame", "video": task.video == "given", "reference": task.reference}
     for name, needed in wanted.items():
-        if needed != (getattr(given, name) is not None):
+        if needed != (getattr(conditions, name) is not None):
             raise ValueError(f"{task.name} {'needs' if needed else 'takes no'} {name}")

@@ -1,6 +1,6 @@
 """The table of tasks: what each of them noises, gives, hides and learns, as data.
 
-A sample has one noise level; what is given stands in the model's input clean, at level 0. The tasks are UniTalking's
+A sample has one noise level; what is given is in the model's input clean, at level 0. The tasks are UniTalking's
 (arXiv 2603.01418): text-to-speech is its first stage, the other four its second.
 """
 

@@ -14,11 +14,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from model.block import JointBlock
-from model.cache import VideoCache
 from model.config import ModelConfig, Stream
 from model.init import initialise
 from model.rope import Rotation, audio_rotation, video_rotation
 from model.stream import Context, StreamEnds
+from model.video_cache import VideoCache
 
 
 class Velocity(NamedTuple):

@@ -67,7 +67,7 @@ def load_umt5(path: Path, tokenizer: Path, *, length: int = 512) -> UMT5Encoder:
     """From a transformers folder, or Wan's own ``models_t5_umt5-xxl-enc-bf16.pth``.
 
     Raises:
-        WeightsError: nothing there, or keys that do not fit; all are listed.
+        TensorsError: nothing there, or keys that do not fit; all are listed.
         OSError: no tokenizer in the folder.
     """
     folder = path.is_dir()

@@ -1,1 +1,1 @@
-"""Whole runs: end-to-end compositions of the jobs below."""
+"""Whole runs, each composed of jobs of the lower floors: the release, the demo, generated worlds."""

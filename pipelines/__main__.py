@@ -3,83 +3,78 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import sys
 from pathlib import Path
 
-from corpus.describe import describe
-from curation.__main__ import USER_ERRORS
+from kit import cli
+from kit.cli import Command, ConfigFile, Program, argument, set_argument
 from pipelines.demo import demo
-from pipelines.demo_training import demo_training
-from pipelines.release import release
+from pipelines.release.config import ReleaseConfig
+from pipelines.release.job import release
+from unitalking_data.describe import describe
 
-EXAMPLES = """examples:
-  python -m pipelines demo
-  python -m pipelines demo --folder mydemo --executor local
-  python -m pipelines demo-training
-  python -m pipelines release --config configs/release/cpu.yaml --set version=v1 --set root=release
-  python -m pipelines release --config mine.yaml --set version=v2 --set previous=v1 --set takedown=gone.txt
-  ray job submit --working-dir . -- python -m pipelines release --config configs/release/paper.yaml
-"""
+_logger = logging.getLogger("pipelines")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines",
-        description="Whole runs, from the first job to the last.",
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(dest="command", required=True, metavar="COMMAND")
-    first = "build a small labelled corpus, curate it, and report how often the curation was right"
-    further = "the demo, and then its kept clips the whole way: release, latents, a few hundred training steps, samples"
-    for name, text in (("demo", first), ("demo-training", further)):
-        command = commands.add_parser(name, help=text, description=text)
-        command.add_argument("--folder", type=Path, default=Path("demo"), help="where everything goes")
-        command.add_argument(
-            "--executor", choices=("ray", "local"), default="ray", help="default: a Ray of this machine"
-        )
-        command.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", dest="overrides")
-    text = "publish the kept clips as shards that others can read; continues where an earlier build stopped"
-    command = commands.add_parser("release", help=text, description=text)
-    command.add_argument("--config", required=True, metavar="FILE", help="YAML configuration (configs/release/*.yaml)")
-    command.add_argument(
-        "--set",
-        action="append",
-        default=[],
-        metavar="KEY=VALUE",
-        dest="overrides",
-        help="change one setting, a.b=c",
-    )
-    options = parser.parse_args(arguments)
-    try:
-        if options.command == "release":
-            return _release(options)
-        if options.command == "demo-training":
-            return demo_training(options.folder, options.executor, options.overrides, _say)
-        return demo(options.folder, options.executor, options.overrides)
-    except (*USER_ERRORS, ValueError) as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        place = f" ({error.filename})" if error.filename else ""
-        print(
-            f"error: {error.strerror or error}{place}; what was finished is kept, run again to go on", file=sys.stderr
-        )
-        return 1
-    except KeyboardInterrupt:
-        print("stopped; run again to go on", file=sys.stderr)
-        return 130
+    return cli.run(PROGRAM, arguments)
 
 
 def _release(options: argparse.Namespace) -> int:
-    manifest = release(options.config, options.overrides, _say)
-    print(describe(manifest))
+    print(describe(release(options.config, options.overrides, _logger.info)))
     return 0
 
 
-def _say(line: str) -> None:
-    print(line, file=sys.stderr, flush=True)
+def _demo(options: argparse.Namespace) -> int:
+    return demo(options.folder, options.executor, options.overrides)
 
+
+def _demo_training(options: argparse.Namespace) -> int:
+    from pipelines.demo_training import demo_training  # torch and the model take seconds, and the others do without
+
+    return demo_training(options.folder, options.executor, options.overrides, _logger.info)
+
+
+DEMO_ARGUMENTS = (
+    argument("--folder", help="where everything goes", type=Path, default=Path("demo")),
+    argument(
+        "--executor",
+        help="a Ray of this machine, or a loop in this process",
+        choices=("ray", "local"),
+        default="ray",
+    ),
+    set_argument("the curation (configs/profiles/cpu.yaml)"),
+)
+PROGRAM = Program(
+    "python -m pipelines",
+    "Whole runs, from the first job to the last.",
+    {
+        "release": Command(
+            _release,
+            "publish the kept clips as shards that others can read; continues where an earlier build stopped",
+            [
+                "python -m pipelines release --config configs/release/cpu.yaml --set version=v1 --set root=release",
+                "python -m pipelines release --config mine.yaml --set version=v2 --set previous=v1",
+                "ray job submit --working-dir . -- python -m pipelines release --config configs/release/paper.yaml",
+            ],
+            config=ConfigFile(ReleaseConfig, "configs/release/*.yaml"),
+        ),
+        "demo": Command(
+            _demo,
+            "build a small labelled corpus, curate it, and report how often the curation was right",
+            ["python -m pipelines demo", "python -m pipelines demo --folder mydemo --executor local"],
+            DEMO_ARGUMENTS,
+        ),
+        "demo-training": Command(
+            _demo_training,
+            "the demo, and then its kept clips the whole way: release, latents, a few hundred training steps, samples",
+            ["python -m pipelines demo-training"],
+            DEMO_ARGUMENTS,
+        ),
+    },
+    default="release",
+)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,20 +1,21 @@
-"""The demo: build a labelled corpus, curate it, and say how often the curation was right."""
+"""Run the demo: build a labelled corpus, curate it, and say how often the curation was right."""
 
 from __future__ import annotations
 
-import sys
+import logging
 import time
 from pathlib import Path
 
+from curation.accuracy import accuracy_table, check_labels, read_labels
 from curation.config import resolve_config
-from curation.fetching import fetch_models
+from curation.fetch import fetch_models
 from curation.job import run
-from curation.reporting import gather, write_report
-from engine.weights import fetch
-from pipelines.accuracy import judge, read_labels, table
+from curation.report.gather import gather, write_report
+from kit.weights import fetch
 from pipelines.demo_corpus import WEIGHTS, build
 
 CONFIG = Path(__file__).resolve().parents[1] / "configs" / "profiles" / "cpu.yaml"
+_logger = logging.getLogger(__name__)
 
 
 def demo(folder: Path, executor: str, overrides: list[str]) -> int:
@@ -22,7 +23,7 @@ def demo(folder: Path, executor: str, overrides: list[str]) -> int:
     clock = time.monotonic()
 
     def say(line: str) -> None:
-        print(f"[{time.monotonic() - clock:5.0f} s] {line}", file=sys.stderr, flush=True)
+        _logger.info(f"[{time.monotonic() - clock:5.0f} s] {line}")
 
     say("fetching the small models")
     fetch_models(str(CONFIG), overrides, say)
@@ -44,7 +45,7 @@ def demo(folder: Path, executor: str, overrides: list[str]) -> int:
         print(f"  {step.name:20} {step.count:5} {step.unit}")
     print()
     print("against the planted truths:")
-    print(table(judge(curation, read_labels(corpus / "labels.tsv"))))
+    print(accuracy_table(check_labels(curation, read_labels(corpus / "labels.tsv"))))
     print()
     for account in books:
         print(account)

@@ -1,5 +1,7 @@
-"""Captions and reference voices of the demo's talkers, by what their makers know: they stand in for the jobs that will
-caption and speak, so that prompts and references go the whole way too."""
+"""Write captions and reference voices of the demo's talkers from what the builder of the corpus knows.
+
+They stand in for the jobs that will caption and speak, so that the demo carries prompts and references to the samples.
+"""
 
 from __future__ import annotations
 
@@ -12,26 +14,26 @@ from typing import Any, Protocol
 import numpy as np
 import pyarrow as pa
 
-from corpus.permutation import hash64
-from corpus.schema import REFERENCES
-from corpus.storage import Store
 from curation.job import read_rows
 from media.encode import write_wav
+from perception.speech_synthesis import RATE
 from pipelines.demo_corpus import PEOPLE, Person
-from pipelines.speech import RATE
+from unitalking_data.permutation import hash64
+from unitalking_data.schema import REFERENCES
+from unitalking_data.storage import Store
 
 WORDS = ("one", "two", "three", "four", "five", "six", "seven", "eight", "nine", "ten")
 WORDS += ("moon", "river", "bridge", "story", "house", "picture", "morning", "market")
 SECONDS = (3.0, 5.0)  # of a reference
 
 
-class Voice(Protocol):
-    """What :class:`pipelines.speech.Speech` does."""
+class SpeechSynthesis(Protocol):
+    """What :class:`perception.speech_synthesis.Speech` does."""
 
     def say(self, text: str, voice: str, speed: float = 1.0) -> np.ndarray: ...
 
 
-def annotate(run: Path, out: Path, voice: Voice) -> None:
+def annotate(run: Path, out: Path, voice: SpeechSynthesis) -> None:
     """Write ``captions/`` and ``references/`` for the kept clips of a curation run, as the release takes them.
 
     Raises:
@@ -67,20 +69,20 @@ def _atoms(key: str, person: Person) -> dict[str, str]:
     }
 
 
-def _takes(key: str, person: Person, voice: Voice) -> Iterator[Mapping[str, Any]]:
+def _takes(key: str, person: Person, voice: SpeechSynthesis) -> Iterator[Mapping[str, Any]]:
     for take in range(REFERENCES):
         seed = hash64("demo reference", key, take) % 2**31
-        draw, said, sound = random.Random(seed), [], np.zeros(0, np.float32)
-        while len(sound) < SECONDS[0] * RATE:
+        draw, said, audio = random.Random(seed), [], np.zeros(0, np.float32)
+        while len(audio) < SECONDS[0] * RATE:
             said += draw.sample(WORDS, 3)
-            sound = voice.say(", ".join(said) + ".", person.voice)
-        sound = sound[: round(SECONDS[1] * RATE)]
-        made = {"text": ", ".join(said), "seed": seed, "duration_s": len(sound) / RATE, "tries": 1}
+            audio = voice.say(", ".join(said) + ".", person.voice)
+        audio = audio[: round(SECONDS[1] * RATE)]
+        made = {"text": ", ".join(said), "seed": seed, "duration_s": len(audio) / RATE, "tries": 1}
         model = {"model": "hexgrad/Kokoro-82M", "licence": "Apache-2.0"}
-        yield {"key": key, "take": take, "audio": _wav(sound), **made, **model}
+        yield {"key": key, "take": take, "audio": _wav(audio), **made, **model}
 
 
-def _wav(sound: np.ndarray) -> bytes:
+def _wav(audio: np.ndarray) -> bytes:
     with tempfile.NamedTemporaryFile(suffix=".wav") as file:
-        write_wav(file.name, sound, RATE)
+        write_wav(file.name, audio, RATE)
         return Path(file.name).read_bytes()

@@ -16,20 +16,20 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from curation.av.tracks import TRACKER_WEIGHTS, load_tracker
-from engine.weights import resolve
+from kit.weights import resolve
 from media.decode import decode_clip
 from media.encode import write_video
 from media.probe import probe
-from pipelines import speech
-from pipelines.articulation import FPS, articulate, closed
-from pipelines.faults import degrade, drown, fit_level, freeze, music, shift, subtitle, truncate
-from pipelines.talker import Talker, find_face
+from perception import speech_synthesis
+from perception.tracks import TRACKER_WEIGHTS, load_tracker
+from pipelines.talkers.articulation import FPS, articulate, closed
+from pipelines.talkers.faults import degrade, drown, fit_level, freeze, music, shift, subtitle, truncate
+from pipelines.talkers.talker import Talker, find_face
 
 LABELS = "labels.tsv"
 PORTRAITS = ("portrait", "portrait_hopper")
 REAL = {"demo_interview": "text", "demo_grimace": "muted", "demo_carphone": "muted", "demo_smile": "no_speech"}
-WEIGHTS = (*PORTRAITS, *REAL, *TRACKER_WEIGHTS, *speech.WEIGHTS)
+WEIGHTS = (*PORTRAITS, *REAL, *TRACKER_WEIGHTS, *speech_synthesis.WEIGHTS)
 
 SIDE = 448
 WORKERS = 2
@@ -45,7 +45,7 @@ class Person:
 
     Attributes:
         portrait: name in the weights registry.
-        box: the part of the portrait that is filmed, x1, y1, x2, y2 in its pixels: square.
+        box: the part of the portrait that is shown, x1, y1, x2, y2 in its pixels: square.
         mirrored: left and right exchanged.
         tint: a hue, the saturation (0…1) from which it counts, and by how many degrees it is turned.
         voice: of Kokoro.
@@ -77,18 +77,23 @@ PEOPLE = (
 
 @dataclass(frozen=True)
 class Take:
-    """A good clip of a person: pictures uint8 RGB, sound float32 at ``speech.RATE``, together in time."""
+    """A good clip of a person.
+
+    Attributes:
+        frames: uint8 RGB ``[SIDE, SIDE, 3]`` each, at ``articulation.FPS``.
+        speech: float32 ``[n]`` at ``speech_synthesis.RATE``, in time with the frames.
+    """
 
     person: Person
     frames: list[np.ndarray]
-    sound: np.ndarray
+    speech: np.ndarray
 
 
 def build(folder: Path, seed: int = 0) -> Path:
     """Render everything into ``folder`` and give the path of its ``labels.tsv``.
 
     Its columns are ``file``, ``label`` (``keep``, a reason not to keep, ``cut`` or ``broken``) and ``params``,
-    ``key=value`` pairs: ``shift_s`` (positive is sound late), ``audio_of``, ``snr_db``, ``cut_s``, ``origin``.
+    ``key=value`` pairs: ``shift_s`` (positive is audio late), ``audio_of``, ``snr_db``, ``cut_s``, ``origin``.
 
     Raises:
         WeightsError: naming the model files that are missing and how to fetch them.
@@ -96,13 +101,13 @@ def build(folder: Path, seed: int = 0) -> Path:
     weights = resolve(WEIGHTS)
     folder.mkdir(parents=True, exist_ok=True)
     tracker = load_tracker(weights)
-    talkers = [Talker(find_face(film(person, weights[person.portrait]), tracker)) for person in PEOPLE]
-    voice = speech.Speech(weights)
+    talkers = [Talker(find_face(portrait_of(person, weights[person.portrait]), tracker)) for person in PEOPLE]
+    voice = speech_synthesis.Speech(weights)
     with ThreadPoolExecutor(WORKERS) as pool:
 
         def record(person: Person, talker: Talker, number: int) -> Take:
-            sound = fit_level(voice.say(person.text, person.voice))
-            return Take(person, list(talker.frames(articulate(sound, speech.RATE), seed + number)), sound)
+            speech = fit_level(voice.say(person.text, person.voice))
+            return Take(person, list(talker.frames(articulate(speech, speech_synthesis.RATE), seed + number)), speech)
 
         takes = list(pool.map(record, PEOPLE, talkers, range(len(PEOPLE))))
         shelf = _Shelf(folder, pool, seed)
@@ -116,33 +121,33 @@ def _plant(shelf: _Shelf, takes: Sequence[Take], talkers: Sequence[Talker], seed
     names = {take.person.name: f"{take.person.name}__keep.mp4" for take in takes}
     names["robin"] = """robin's "long wait" – take 1__keep.mp4"""
     for take in takes:
-        shelf.add(names[take.person.name], "keep", take.frames, take.sound)
-    shelf.add("ada__static.mp4", "static", ada.frames, ada.sound, change=freeze)
-    shelf.add("dora__static.mp4", "static", dora.frames, dora.sound, change=freeze)
+        shelf.add(names[take.person.name], "keep", take.frames, take.speech)
+    shelf.add("ada__static.mp4", "static", ada.frames, ada.speech, change=freeze)
+    shelf.add("dora__static.mp4", "static", dora.frames, dora.speech, change=freeze)
     for take in (bea, cleo):
         words = partial(subtitle, text=take.person.text)
-        shelf.add(f"{take.person.name}__text.mp4", "text", take.frames, take.sound, change=words)
-    shelf.add("cleo__quality.mp4", "quality", cleo.frames, cleo.sound, change=degrade, crf=_BAD_CRF)
-    shelf.add("robin__quality.mp4", "quality", robin.frames, robin.sound, change=degrade, crf=_BAD_CRF)
+        shelf.add(f"{take.person.name}__text.mp4", "text", take.frames, take.speech, change=words)
+    shelf.add("cleo__quality.mp4", "quality", cleo.frames, cleo.speech, change=degrade, crf=_BAD_CRF)
+    shelf.add("robin__quality.mp4", "quality", robin.frames, robin.speech, change=degrade, crf=_BAD_CRF)
     shelf.add("bea__muted.mp4", "muted", bea.frames, None)
-    shelf.add("dora__music.mp4", "no_speech", dora.frames, music(len(dora.frames) / FPS, speech.RATE, seed))
+    shelf.add("dora__music.mp4", "no_speech", dora.frames, music(len(dora.frames) / FPS, speech_synthesis.RATE, seed))
     for take in (ada, dora):
-        noisy = drown(take.sound, _SNR_DB, seed)
+        noisy = drown(take.speech, _SNR_DB, seed)
         shelf.add(f"{take.person.name}__noisy.mp4", "noisy", take.frames, noisy, snr_db=_SNR_DB)
     for seen, heard in ((bea, robin), (cleo, ada)):
         name = f"{seen.person.name}__swapped.mp4"
-        shelf.add(name, "unsynced", seen.frames, heard.sound, audio_of=heard.person.name)
+        shelf.add(name, "unsynced", seen.frames, heard.speech, audio_of=heard.person.name)
     for take, seconds in zip((ada, bea, cleo, robin), _SHIFTS):
-        late = shift(take.sound, seconds, speech.RATE)
+        late = shift(take.speech, seconds, speech_synthesis.RATE)
         shelf.add(f"{take.person.name}__shifted.mp4", "unsynced", take.frames, late, shift_s=seconds)
     for number, (seen, heard) in enumerate(((0, robin), (1, cleo))):
         silent = list(talkers[seen].frames(closed(len(heard.frames)), seed + 100 + number))
         name = f"{takes[seen].person.name}__voiceover.mp4"
-        shelf.add(name, "no_speaker", silent, heard.sound, audio_of=heard.person.name)
+        shelf.add(name, "no_speaker", silent, heard.speech, audio_of=heard.person.name)
     # Long enough on both sides of the cut for a clip.
     half = min(round(3.4 * FPS), len(ada.frames))
-    samples = round(half / FPS * speech.RATE)
-    joined = np.concatenate([ada.sound[:samples], robin.sound[:samples]])
+    samples = round(half / FPS * speech_synthesis.RATE)
+    joined = np.concatenate([ada.speech[:samples], robin.speech[:samples]])
     shelf.add("ada_robin__cut.mp4", "cut", ada.frames[:half] + robin.frames[:half], joined, cut_s=half / FPS)
     shelf.add_truncated("cleo__broken.mp4", names["cleo"])
 
@@ -156,7 +161,7 @@ def _add_real(shelf: _Shelf, weights: dict[str, Path], takes: Sequence[Take]) ->
     heard = takes[2]
     there_and_back = [*frames, *frames[-2:0:-1]]
     looped = [there_and_back[index % len(there_and_back)] for index in range(len(heard.frames))]
-    shelf.add("demo_smile__voiceover.mp4", "no_speaker", looped, heard.sound, audio_of=heard.person.name)
+    shelf.add("demo_smile__voiceover.mp4", "no_speaker", looped, heard.speech, audio_of=heard.person.name)
 
 
 class _Shelf:
@@ -173,16 +178,16 @@ class _Shelf:
         name: str,
         label: str,
         frames: Sequence[np.ndarray],
-        sound: np.ndarray | None,
+        speech: np.ndarray | None,
         change: Callable[[Sequence[np.ndarray]], Iterable[np.ndarray]] = iter,
         crf: int = _GOOD_CRF,
         **params: object,
     ) -> None:
-        """A clip as long as its pictures, which ``change`` alters as they are written; no sound is a silent track."""
-        samples = round(len(frames) / FPS * speech.RATE)
+        """A clip as long as its frames, which ``change`` alters as they are written; no speech is a silent track."""
+        samples = round(len(frames) / FPS * speech_synthesis.RATE)
         heard = np.zeros(samples, np.float32)
-        if sound is not None:
-            heard[: len(sound)] = sound[:samples]
+        if speech is not None:
+            heard[: len(speech)] = speech[:samples]
             heard += self._random.normal(0, _ROOM, samples).astype(np.float32)
         self._note(name, label, params)
 
@@ -192,7 +197,7 @@ class _Shelf:
                 change(frames),
                 FPS,
                 audio=heard,
-                audio_rate=speech.RATE,
+                audio_rate=speech_synthesis.RATE,
                 crf=crf,
                 preset="superfast",
             )
@@ -222,8 +227,8 @@ class _Shelf:
         self._rows.append((name, label, " ".join(f"{key}={value}" for key, value in params.items())))
 
 
-def film(person: Person, portrait: Path) -> np.ndarray:
-    """The picture that ``person`` is animated from: uint8 RGB ``[SIDE, SIDE, 3]``."""
+def portrait_of(person: Person, portrait: Path) -> np.ndarray:
+    """The image that ``person`` is animated from: uint8 RGB ``[SIDE, SIDE, 3]``."""
     image = cv2.cvtColor(cv2.imread(str(portrait), cv2.IMREAD_COLOR), cv2.COLOR_BGR2RGB)
     x1, y1, x2, y2 = person.box
     how = cv2.INTER_AREA if x2 - x1 > SIDE else cv2.INTER_CUBIC

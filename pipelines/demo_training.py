@@ -1,4 +1,4 @@
-"""The whole way of the demo's talkers: raw clips, curation, release, latents, both stages of training, samples.
+"""Run the demo's talkers the whole way: raw clips, curation, release, latents, both stages of training, samples.
 
 It proves that every seam holds, not that it generates well: a few hundred steps on a few clips teach little. Each step
 is the ordinary command with a configuration of ``configs/demo/``; what is finished is not done again.
@@ -9,23 +9,23 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from corpus.decoders import decode_video
-from corpus.loader import ClipDataset
-from corpus.prompts import PromptConfig
-from engine.config import load
-from engine.weights import resolve
+from kit.config import load
+from kit.weights import resolve
 from media.encode import write_png
 from model.generate import Sampler
 from model.output import is_done, output_folder
 from model.request import make_request
 from model.settings import SampleConfig
+from perception.speech_synthesis import WEIGHTS, Speech
 from pipelines.demo import CONFIG, demo, executor_settings
 from pipelines.demo_annotation import annotate
-from pipelines.release import release
-from pipelines.speech import WEIGHTS, Speech
+from pipelines.release.job import release
 from train.cli import main as train
 from train.encode import encode
 from train.encode_config import EncodeConfig
+from unitalking_data.dataset import ClipDataset
+from unitalking_data.decoders import decode_video
+from unitalking_data.prompts import PromptConfig
 
 CONFIGS = CONFIG.parents[1]
 SAMPLES = ("t2av", "tv2a", "ti2av", "tr2av")
@@ -90,7 +90,7 @@ def train_release(folder: Path, executor: str, say: Callable[[str], None], chang
 
 def _sample(folder: Path, published: str, latents: Path) -> list[Path]:
     """One sample a task; what is given comes from the first published clip that has all of it."""
-    config = SampleConfig.read(CONFIGS / "demo" / "sample.yaml", weights=str(folder / "stage2" / "export"))
+    config = load(CONFIGS / "demo" / "sample.yaml", SampleConfig, [f"weights={folder / 'stage2' / 'export'}"])
     statistics = {
         f"{stream}_codec": getattr(config, f"{stream}_codec").model_copy(
             update={"statistics": latents / f"{stream}_statistics.json"}

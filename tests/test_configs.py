@@ -7,7 +7,12 @@ from pathlib import Path
 import pytest
 
 from curation.config import CurationConfig, models, resolve_config
-from engine.config import load
+from kit.config import load
+from kit.weights.entries import parse
+from model.codecs.files import file_values
+from model.settings import SampleConfig
+from train.config import Recipe
+from train.encode_config import EncodeConfig
 
 CONFIGS = Path(__file__).resolve().parents[1] / "configs"
 
@@ -37,6 +42,16 @@ def test_a_gate_is_looser_than_the_thresholds():
         for gate in config.gates:
             for rule in gate.rules:
                 assert rule.min <= rules[rule.score].min, (profile, rule.score)
+
+
+def test_the_configurations_of_the_paper_name_the_same_registered_models():
+    sample = load(CONFIGS / "sample/paper.yaml", SampleConfig)
+    encode = load(CONFIGS / "train/encode_paper.yaml", EncodeConfig)
+    named = file_values((sample.video_codec, sample.audio_codec, sample.text_encoder))
+    assert named == file_values(encode.parts.values())
+    starts = [load(CONFIGS / f"train/stage{stage}.yaml", Recipe).init for stage in (1, 2)]
+    for name in (*named, starts[0].audio, starts[1].video):
+        assert parse(name).files, name
 
 
 def resolve_thresholds(name):

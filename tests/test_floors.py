@@ -6,8 +6,19 @@ import ast
 from pathlib import Path
 
 REPOSITORY = Path(__file__).resolve().parents[1]
-FLOORS = {"media": 1, "corpus": 2, "model": 2, "engine": 3, "curation": 4, "train": 4, "pipelines": 5}
-RAY_FREE = ("media", "corpus", "model")
+FLOORS = {
+    "unitalking_data": 1,
+    "kit": 2,
+    "media": 2,
+    "model": 3,
+    "perception": 3,
+    "engine": 4,
+    "curation": 5,
+    "train": 5,
+    "pipelines": 6,
+    "benchmarks": 7,
+}
+RAY_FREE = ("unitalking_data", "kit", "media", "model", "perception")
 
 
 def imports() -> dict[str, set[str]]:
@@ -56,6 +67,17 @@ def test_no_circles():
 
     for module in graph:
         visit(module)
+
+
+def test_perception_knows_arrays_alone():
+    """Networks and measures know neither a stage nor what an opened clip is."""
+    for path in (REPOSITORY / "perception").rglob("*.py"):
+        nodes = list(ast.walk(ast.parse(path.read_text("utf-8"))))
+        names = {alias.name for node in nodes if isinstance(node, ast.Import | ast.ImportFrom) for alias in node.names}
+        names |= {node.module or "" for node in nodes if isinstance(node, ast.ImportFrom)}
+        names |= {node.attr for node in nodes if isinstance(node, ast.Attribute)}
+        assert not any(name.split(".")[0] == "engine" for name in names), path
+        assert not names & {"ClipMedia", "OpenClip", "Stage", "StageConfig"}, path
 
 
 def test_lower_floors_know_no_ray():

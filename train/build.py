@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import logging
+
 import torch
 from torch import Tensor, nn
 
@@ -12,8 +14,11 @@ from model.weights.load import LoadReport, load_strict, open_weights
 from model.weights.transformer import start_model
 from train.config import OptimizerConfig, Recipe
 from train.lora import add_lora, start_lora
+from train.models import start_files
 from train.parallel import World, parallelise
 from train.trained import choose_trained
+
+_logger = logging.getLogger(__name__)
 
 
 class ApartAttention(JointAttention):
@@ -35,7 +40,7 @@ def build_model(recipe: Recipe, world: World) -> UniTalking:
     """The recipe's streams in float32, sharded, with their starting weights; every rank the same.
 
     Raises:
-        WeightsError: weights that do not fit.
+        TensorsError: weights that do not fit. WeightsError: a start that is neither at a path nor in the cache.
     """
     with torch.device("meta"):
         model = UniTalking(recipe.model, streams=recipe.streams)
@@ -49,21 +54,21 @@ def build_model(recipe: Recipe, world: World) -> UniTalking:
     torch.manual_seed(recipe.seed)
     for path, report in _start(model, recipe, world.device).items():
         if world.first:
-            print(f"from {path}: {report.loaded} tensors, {len(report.missing)} not there", flush=True)
+            _logger.info(f"from {path}: {report.loaded} tensors, {len(report.missing)} not there")
     for name, parameter in model.named_parameters():  # loading makes new parameters
         parameter.requires_grad_(name in trained)
     return model.train()
 
 
 def _start(model: UniTalking, recipe: Recipe, device: torch.device) -> dict[str, LoadReport]:
-    video, audio = recipe.init.video, recipe.init.audio
+    video, audio, files = recipe.init.video, recipe.init.audio, start_files(recipe.init)
     if recipe.lora:
         fresh = {"*.lora_[ab]": "it is what this run trains"}
-        report = load_strict(model, open_weights(audio), may_miss=fresh, dtype=torch.float32, device=device)
+        report = load_strict(model, open_weights(files[audio]), may_miss=fresh, dtype=torch.float32, device=device)
         initialise(model, device)
         start_lora(model)
         return {audio: report}
-    reports = start_model(model, video=video, audio=audio, dtype=torch.float32, device=device)
+    reports = start_model(model, video=files.get(video), audio=files.get(audio), dtype=torch.float32, device=device)
     return dict(zip((path for path in (video, audio) if path), reports))
 
 

@@ -2,8 +2,8 @@
 
 A checkpoint is a folder ``step-00001000`` with the shards of all ranks and ``state.json``: step, recipe, position in
 the data, and the sizes of the files. It is written under a name that begins with a dot and takes its own when the
-last rank has finished, so a killed writer leaves nothing that could be resumed. One that fails, of a full disk for
-instance, is told and cleared away while training goes on; the next is tried in its turn. DCP's index is a pickle:
+last rank has finished, so a killed writer leaves nothing that could be resumed. A checkpoint that cannot be written,
+because of a full disk for instance, is reported and removed; training goes on to the next. DCP's index is a pickle:
 resume only what you trust, and pass on exports (:mod:`train.export`) instead.
 """
 
@@ -11,9 +11,9 @@ from __future__ import annotations
 
 import fcntl
 import json
+import logging
 import os
 import shutil
-import sys
 import warnings
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
@@ -27,16 +27,17 @@ import torch.distributed.checkpoint as dcp
 from torch import Tensor
 from torch.distributed.checkpoint.api import CheckpointException
 
-from engine.config import ConfigError
+from kit.config import ConfigError
 from train.config import CheckpointConfig
 
 STATE, LOCK = "state.json", ".lock"
 PREFIX, PARTIAL = "step-", ".writing-"
 NONE, TAKEN = -1, -2  # in place of a step: no checkpoint, and a folder that another run writes to
+_logger = logging.getLogger(__name__)
 
 
 @dataclass
-class _Pending:
+class _PendingSave:
     future: Future
     partial: Path
     final: Path
@@ -56,7 +57,7 @@ class Checkpoints:
 
     def __init__(self, folder: str | Path, config: CheckpointConfig, *, rank: int) -> None:
         self.folder, self._config, self._rank = Path(folder), config, rank
-        self._pending: _Pending | None = None
+        self._pending: _PendingSave | None = None
         self._saved: int | None = None
         # the writing threads talk among themselves, past the collectives of training
         self._group = dist.new_group(backend="gloo")
@@ -85,7 +86,7 @@ class Checkpoints:
     def _take_folder(self) -> int:
         self.folder.mkdir(parents=True, exist_ok=True)
         self._lock = os.open(self.folder / LOCK, os.O_RDWR | os.O_CREAT)
-        try:  # POSIX's locks: reading processes, which outlive a killed trainer by seconds, do not inherit them
+        try:  # POSIX's locks: dataloader workers, which outlive a killed trainer by seconds, do not inherit them
             fcntl.lockf(self._lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except (BlockingIOError, PermissionError):
             self.close()
@@ -108,7 +109,7 @@ class Checkpoints:
             return
         self._saved = step
         future = dcp.async_save(dict(tensors), checkpoint_id=partial, process_group=self._group)
-        self._pending = _Pending(future, partial, final, {"step": step, **state})
+        self._pending = _PendingSave(future, partial, final, {"step": step, **state})
 
     def poll(self) -> None:
         """Name the checkpoint under way if it is finished; say so if it could not be written."""
@@ -136,14 +137,14 @@ class Checkpoints:
         except (CheckpointException, OSError, RuntimeError) as error:
             self._saved = None
             reason = _reason(error)
-            told = f"checkpoint {pending.final} could not be written: {reason}"
+            message = f"checkpoint {pending.final} could not be written: {reason}"
             if self._rank == 0:
                 shutil.rmtree(pending.partial, ignore_errors=True)
-                print(f"train: {told}", file=sys.stderr, flush=True)
-            return told
+                _logger.warning(message)
+            return message
         return None
 
-    def _name(self, pending: _Pending) -> None:
+    def _name(self, pending: _PendingSave) -> None:
         sizes = {file.name: file.stat().st_size for file in sorted(pending.partial.iterdir())}
         with (pending.partial / STATE).open("w", encoding="utf-8") as file:
             json.dump({**pending.state, "files": sizes}, file, indent=1)

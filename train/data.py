@@ -1,8 +1,10 @@
-"""Batches of latents: what ``train.encode`` wrote beside a release (or :mod:`train.raw` makes of clips while they are
-read), cut to their bucket and stacked.
+"""Training samples of a release: a clip's latents, cut to its bucket, with one reference voice and one prompt variant.
 
-A clip's member ``KEY.latents.safetensors`` holds ``video`` (C, F, h, w), ``audio`` (C, L), ``ref0`` … ``ref2`` (C, L)
-and ``text.<variant>`` (rows, D), normalised, in any floating dtype. The variant ``null`` is the empty prompt.
+Latents come from a :class:`LatentSource`: :class:`LatentReader` reads those that ``train.encode`` stored beside the
+release, :class:`train.on_the_fly.OnTheFlyEncoder` encodes the clip when it is read.
+
+A stored clip's member ``KEY.latents.safetensors`` holds ``video`` (C, F, h, w), ``audio`` (C, L), ``ref0`` … ``ref2``
+(C, L) and ``text.<variant>`` (rows, D), normalised, in any floating dtype. The variant ``null`` is the empty prompt.
 """
 
 from __future__ import annotations
@@ -10,165 +12,86 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Mapping, Sequence
-from typing import Any, NamedTuple
+from typing import Any, Protocol
 
-import numpy as np
 import safetensors.torch
-import torch
-import torch.nn.functional as F
 from safetensors import SafetensorError
 from torch import Tensor
 
-from corpus.loader import ClipDataset
-from corpus.permutation import hash64
-from corpus.prompts import draw_take
 from model.config import ModelConfig, Stream
 from train.config import NULL_TEXT, DataConfig
-from train.schedule import by_share
+from train.steps import by_share
+from unitalking_data.dataset import ClipDataset
+from unitalking_data.permutation import hash64
+from unitalking_data.prompts import draw_take
 
 MEMBER = "latents.safetensors"
-INLINE_BYTES = 4 << 20
+REFERENCE = "ref"  # name of the take that was drawn, among a clip's tensors
 
 
-class Batch(NamedTuple):
-    """Samples of one rank, of one shape.
+class LatentSource(Protocol):
+    """Gives the latents and text embeddings of a release's clips.
 
     Attributes:
-        names: key and epoch of each sample, which is what its noise is keyed by.
-        video: (B, Cv, F, h, w), None where only sound is trained.
-        audio: (B, Ca, L), zeros past a sample's length.
-        audio_lengths: int64 (B,), None where all are L.
-        reference: (B, R, Ca) the drawn reference voice, zeros past its end; all zeros, which is the null reference, for
-            a clip without one.
-        texts: (B, text_len, D) for each table of :attr:`~train.config.DataConfig.texts`.
-        null_text: (B, text_len, D), the empty prompt.
+        clips: the clips, by number.
     """
 
-    names: list[str]
-    video: Tensor | None
-    audio: Tensor
-    audio_lengths: Tensor | None
-    reference: Tensor
-    texts: dict[str, Tensor]
-    null_text: Tensor
+    clips: ClipDataset
 
-    def to(self, device: torch.device) -> Batch:
-        """On the device, latents and texts as float32."""
+    def tensors(self, number: int, epoch: int) -> Mapping[str, Tensor]:
+        """A clip's tensors by name: ``video``, ``audio``, ``text.<variant>`` and, if the clip has reference voices,
+        ``ref``: the take drawn for ``epoch``. Shapes are those at the top of this module.
 
-        def move(x: Any) -> Any:
-            if isinstance(x, Tensor):
-                x = x.to(device, non_blocking=True)
-                return x.float() if x.is_floating_point() else x
-            return {name: move(value) for name, value in x.items()} if isinstance(x, dict) else x
-
-        return Batch(*map(move, self))
-
-    def __reduce__(self) -> tuple[Any, ...]:
-        """From a reading process: a small batch as bytes, for every tensor in shared memory costs two milliseconds."""
-        tensors = [x for x in (*self[1:5], *self.texts.values(), self.null_text) if x is not None]
-        if sum(x.nbytes for x in tensors) > INLINE_BYTES:
-            return Batch, tuple(self)
-        return _from_bytes, ([_to_bytes(x) for x in self],)
-
-    def part(self, begin: int, end: int) -> Batch:
-        """Samples ``begin`` … ``end``."""
-
-        def cut(x: Any) -> Any:
-            if isinstance(x, dict):
-                return {name: value[begin:end] for name, value in x.items()}
-            return None if x is None else x[begin:end]
-
-        return Batch(*map(cut, self))
-
-    def text(self, task: str) -> Tensor:
-        return self.texts.get(task, self.texts["default"])
+        Raises:
+            ValueError: the clip's latents cannot be read or made.
+        """
 
 
-class _Bytes(NamedTuple):
-    """A tensor to be pickled as it is."""
-
-    shape: tuple[int, ...]
-    dtype: torch.dtype
-    data: np.ndarray
-
-
-def _to_bytes(x: Any) -> Any:
-    if isinstance(x, Tensor):
-        return _Bytes(tuple(x.shape), x.dtype, x.contiguous().flatten().view(torch.uint8).numpy())
-    return {name: _to_bytes(value) for name, value in x.items()} if isinstance(x, dict) else x
-
-
-def _from_bytes(fields: Sequence[Any]) -> Batch:
-    def tensor(x: Any) -> Any:
-        if isinstance(x, _Bytes):
-            return torch.from_numpy(x.data).view(x.dtype).view(x.shape)
-        return {name: tensor(value) for name, value in x.items()} if isinstance(x, dict) else x
-
-    return Batch(*map(tensor, fields))
-
-
-class TrainingClips(ClipDataset):
-    """Clips of a release for the trainer: dicts of one clip's part of :class:`Batch`.
+class TrainingClips:
+    """Samples for the trainer: dicts with one clip's part of :class:`train.batch.Batch`.
 
     Prompt variant and reference take are drawn by hash of (key, epoch, seed). A clip without a reference, or without a
     prompt that the recipe gives a share, is trained on with the empty one.
 
     Args:
-        columns: of ``meta/`` that :meth:`tensors` needs.
-        members: that it needs, all if None.
+        source: of the latents.
+        streams: that are trained; without ``video`` a sample has none.
+
+    Attributes:
+        clips: the clips of the source; ``index``, ``release``, ``split`` and ``seed`` are theirs.
 
     Raises:
-        ValueError: as :class:`~corpus.loader.ClipDataset`; latents that are not of the model's channels.
+        ValueError: the configuration has no default prompts.
     """
 
     def __init__(
-        self,
-        config: DataConfig,
-        model: ModelConfig,
-        *,
-        split: str,
-        streams: Sequence[Stream],
-        seed: int,
-        members: Sequence[str] | None,
-        columns: Sequence[str] = (),
+        self, source: LatentSource, config: DataConfig, model: ModelConfig, *, streams: Sequence[Stream]
     ) -> None:
-        super().__init__(
-            config.release,
-            split,
-            latents=config.latents,
-            members=members,
-            prompts=None,
-            columns=columns,
-            seed=seed,
-            cache=config.cache,
-            cache_bytes=int(config.cache_gb * 1e9),
-        )
-        self._config, self._model, self._with_video = config, model, "video" in streams
+        self.clips = clips = source.clips
+        self.index, self.release, self.split, self.seed = clips.index, clips.release, clips.split, clips.seed
+        self._source, self._config, self._model = source, config, model
+        self._with_video = "video" in streams
         self._texts = {"default": {}, **config.texts}
         if not self._texts["default"]:
             raise ValueError("data.texts: there is no `default`")
 
-    def tensors(self, number: int, epoch: int) -> Mapping[str, Tensor]:
-        """A clip's latents and embeddings by name, see the top of this module."""
-        raise NotImplementedError
-
     def clip(self, number: int, epoch: int) -> dict[str, Any]:
-        tensors = self.tensors(number, epoch)
+        """Clip ``number`` (0…len−1) with the prompt variant and the take of ``epoch``.
+
+        Raises:
+            ValueError: its latents lack a part, have other channels than the model, or cannot be read or made.
+        """
+        tensors = self._source.tensors(number, epoch)
         key = self.index.keys[number].as_py()
         self._check(key, tensors)
-        draw = {"key": key, "epoch": epoch, "seed": self.seed}
         frames, length = bounds(self._config, self._model, float(self.index.duration_s[number]))
-        takes = sorted(name for name in tensors if name.startswith("ref"))
-        reference = tensors[takes[draw_take(len(takes), **draw)]].T if takes else None
+        reference = tensors[REFERENCE].T[: self._model.reference_len] if REFERENCE in tensors else None
         return {
             "name": f"{key}|{epoch}",
             "video": tensors["video"][:, :frames] if self._with_video else None,
             "audio": tensors["audio"][:, :length],
-            "reference": None if reference is None else reference[: self._model.reference_len],
-            "texts": {
-                table: tensors[f"text.{self._variant(table, shares, tensors, **draw)}"]
-                for table, shares in self._texts.items()
-            },
+            "reference": reference,
+            "texts": {table: tensors[f"text.{self._variant(table, tensors, key, epoch)}"] for table in self._texts},
             "null_text": tensors[f"text.{NULL_TEXT}"],
         }
 
@@ -185,16 +108,15 @@ class TrainingClips(ClipDataset):
                     f"{channels[name]}: give the recipe the model that fits the codec"
                 )
 
-    def _variant(
-        self, table: str, shares: Mapping[str, float], tensors: Mapping[str, Tensor], *, key: str, epoch: int, seed: int
-    ) -> str:
+    def _variant(self, table: str, tensors: Mapping[str, Tensor], key: str, epoch: int) -> str:
         """Drawn by share among the variants that the clip has."""
-        shares = {name: share for name, share in shares.items() if share and f"text.{name}" in tensors}
-        if not shares:
-            named = ", ".join(self._texts[table])
+        shares = self._texts[table]
+        there = {name: share for name, share in shares.items() if share and f"text.{name}" in tensors}
+        if not there:
+            named = ", ".join(shares)
             warnings.warn(f"clips without the prompts of data.texts.{table} ({named}) get the empty one", stacklevel=2)
             return NULL_TEXT
-        return by_share(shares, hash64("text", table, key, epoch, seed) / 2**64)
+        return by_share(there, hash64("text", table, key, epoch, self.seed) / 2**64)
 
 
 def bounds(data: DataConfig, model: ModelConfig, duration_s: float) -> tuple[int | None, int | None]:
@@ -207,23 +129,32 @@ def bounds(data: DataConfig, model: ModelConfig, duration_s: float) -> tuple[int
     return frames, math.ceil(seconds * model.audio_latent_rate - 1e-6)
 
 
-class LatentClips(TrainingClips):
-    """Clips whose latents ``train.encode`` wrote.
+class LatentReader:
+    """Latents that ``train.encode`` stored.
 
-    Raises:
-        ValueError: as :class:`TrainingClips`, and latents that cannot be read.
+    Args:
+        clips: the clips as they are stored, with their member ``latents.safetensors``.
+        in_memory: keep what has been read.
     """
 
-    def __init__(
-        self, config: DataConfig, model: ModelConfig, *, split: str, streams: Sequence[Stream], seed: int
-    ) -> None:
-        super().__init__(config, model, split=split, streams=streams, seed=seed, members=[MEMBER])
-        self._kept: dict[int, dict[str, Tensor]] | None = {} if config.in_memory else None
+    def __init__(self, clips: ClipDataset, *, in_memory: bool = False) -> None:
+        self.clips = clips
+        self._kept: dict[int, dict[str, Tensor]] | None = {} if in_memory else None
 
     def tensors(self, number: int, epoch: int) -> Mapping[str, Tensor]:
+        """See :class:`LatentSource`."""
+        tensors = self._read(number, epoch)
+        takes = sorted(name for name in tensors if name.startswith(REFERENCE))
+        if not takes:
+            return tensors
+        key = self.clips.index.keys[number].as_py()
+        take = draw_take(len(takes), key=key, epoch=epoch, seed=self.clips.seed)
+        return {**tensors, REFERENCE: tensors[takes[take]]}
+
+    def _read(self, number: int, epoch: int) -> dict[str, Tensor]:
         if self._kept is not None and number in self._kept:
             return self._kept[number]
-        content = ClipDataset.clip(self, number, epoch)
+        content = self.clips.clip(number, epoch)
         try:
             tensors = safetensors.torch.load(content[MEMBER])
         except SafetensorError as error:
@@ -231,42 +162,3 @@ class LatentClips(TrainingClips):
         if self._kept is not None:
             self._kept[number] = tensors
         return tensors
-
-
-class Stack:
-    """Makes a :class:`Batch` of samples; an object, so that reading processes can be handed it."""
-
-    def __init__(self, model: ModelConfig) -> None:
-        self._model = model
-
-    def __call__(self, samples: Sequence[Mapping[str, Any]]) -> Batch:
-        """
-        Raises:
-            ValueError: videos of different shapes, or lengths past what the model holds.
-        """
-        model = self._model
-        videos, audios = [s["video"] for s in samples], [s["audio"] for s in samples]
-        shapes = {tuple(video.shape) for video in videos if video is not None}
-        if len(shapes) > 1:
-            raise ValueError(f"a batch has videos of {sorted(shapes)}: give data.durations_s and data.aspects")
-        longest = max(audio.shape[1] for audio in audios)
-        lengths = torch.tensor([audio.shape[1] for audio in audios])
-        voices = [s["reference"] for s in samples]
-        like = audios[0]
-        empty = like.new_zeros(model.reference_len, model.audio_channels)
-        return Batch(
-            names=[s["name"] for s in samples],
-            video=torch.stack(videos) if shapes else None,
-            audio=torch.stack([F.pad(audio, (0, longest - audio.shape[1])) for audio in audios]),
-            audio_lengths=None if bool((lengths == longest).all()) else lengths,
-            reference=torch.stack([empty if v is None else _rows(v, model.reference_len) for v in voices]),
-            texts={
-                table: torch.stack([_rows(s["texts"][table], model.text_len) for s in samples])
-                for table in samples[0]["texts"]
-            },
-            null_text=torch.stack([_rows(s["null_text"], model.text_len) for s in samples]),
-        )
-
-
-def _rows(x: Tensor, rows: int) -> Tensor:
-    return F.pad(x, (0, 0, 0, rows - x.shape[0]))

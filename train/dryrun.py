@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import torch
 
-from engine.config import ConfigError
+from kit.config import ConfigError
 from model.tasks import TASKS
 from model.transformer import UniTalking
 from train.config import Recipe

@@ -10,6 +10,7 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
+import logging
 import os
 import sys
 from collections import Counter
@@ -21,23 +22,22 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from corpus.index import check_shards, read_index
-from corpus.manifest import SUCCESS, FileEntry, Manifest, ShardEntry, SplitTotals, read_manifest
-from corpus.schema import INDEX_SCHEMA, REJECTED_SCHEMA
-from corpus.storage import Store
-from engine.config import ConfigError, differences, load
 from engine.executors import ClusterError, connect
-from engine.progress import Progress
+from kit import cli
+from kit.cli import Command, ConfigFile, Program
+from kit.config import ConfigError, differences, load
+from kit.progress import Progress
+from kit.weights import ModelUse
 from model.codecs.statistics import LatentStatistics
 from train.encode_config import EncodeConfig, build_of, origin_of
-from train.encode_shard import BUILD, STATISTICS, Encoder, encode_shard, measure, record_name
+from train.encode_shard import BUILD, STATISTICS, Encoder, ReleaseReader, encode_shard, measure, record_name
+from unitalking_data.index import check_shards, read_index
+from unitalking_data.manifest import SUCCESS, FileEntry, Manifest, ShardEntry, SplitTotals, read_manifest
+from unitalking_data.schema import INDEX_SCHEMA, REJECTED_SCHEMA
+from unitalking_data.storage import Store
 
-EXAMPLES = """examples:
-  python -m train.encode --config configs/train/encode_tiny.yaml
-  python -m train.encode --config configs/train/encode_paper.yaml --set release=s3://bucket/v1
-  ray job submit --working-dir . -- python -m train.encode --config configs/train/encode_paper.yaml
-"""
-PLAN = f"{BUILD}/plan.json"
+ORIGIN = f"{BUILD}/origin.json"
+_logger = logging.getLogger("train.encode")
 
 
 def encode(config: EncodeConfig, report: Callable[[str], None]) -> Manifest:
@@ -45,7 +45,8 @@ def encode(config: EncodeConfig, report: Callable[[str], None]) -> Manifest:
 
     Raises:
         ConfigError: the folder holds other latents, or another process writes there.
-        ClusterError: Ray cannot be reached, or a worker of it died again and again.
+        WeightsError: model files of the codecs are missing; all are named.
+        ClusterError: Ray cannot be reached, or a worker of it crashed again and again.
         ManifestError, ShardError, FileNotFoundError: the release is not whole, or latents that were finished are not.
         ValueError: weights or statistics that do not fit; a release none of whose clips can be encoded.
         OSError: the storage failed; what was finished stays.
@@ -72,12 +73,12 @@ def _encode(
         _clear(out)
         report(f"{config.folder} is finished: {found.clips} clips")
         return found
-    if out.exists(PLAN):
-        _refuse_others(config, out.read_json(PLAN), origin)
+    if out.exists(ORIGIN):
+        _refuse_others(config, out.read_json(ORIGIN), origin)
     elif out.walk():
         raise ConfigError(f"{config.folder} is not empty and holds no latents: choose another name")
     else:
-        out.write_json(PLAN, origin)
+        out.write_json(ORIGIN, origin)
     statistics = _statistics(config, out, report)
     done = set(out.files(BUILD))
     todo = [shard for shard in release.shards if record_name(shard) not in done]
@@ -89,16 +90,25 @@ def _encode(
         progress.add(count)
     if todo:
         progress.finish()
-    return _finish(out, config, release, origin, _call(config, fingerprints, config, statistics), report)
+    codecs, models = _call(config, provenance, config, statistics)
+    return _finish(out, config, release, origin, codecs, models, report)
 
 
-def fingerprints(config: EncodeConfig, statistics: Mapping[str, LatentStatistics] | None = None) -> dict[str, str]:
-    """Of the codecs and the text encoder, which it builds."""
-    return Encoder(config, statistics).fingerprints()
+def provenance(
+    config: EncodeConfig, statistics: Mapping[str, LatentStatistics]
+) -> tuple[dict[str, str], list[ModelUse]]:
+    """Fingerprints of the finished codecs, and the models behind them."""
+    encoder = Encoder(config, statistics)
+    return encoder.fingerprints(), encoder.models()
+
+
+def fingerprints(config: EncodeConfig) -> dict[str, str]:
+    """Of the codecs and the text encoder, which it builds, before statistics that are still to be measured."""
+    return Encoder(config).fingerprints()
 
 
 def measured(config: EncodeConfig) -> dict[str, LatentStatistics]:
-    return measure(Encoder(config))
+    return measure(Encoder(config), ReleaseReader(Store(config.release)))
 
 
 class Worker:
@@ -110,10 +120,11 @@ class Worker:
 
     def __init__(self, config: EncodeConfig, statistics: Mapping[str, LatentStatistics], folder: str) -> None:
         _enter(folder)
-        self._encoder, self._out = Encoder(config, statistics), Store(config.folder)
+        self._encoder = Encoder(config, statistics)
+        self._release, self._out = ReleaseReader(Store(config.release)), Store(config.folder)
 
     def encode(self, shard: ShardEntry) -> int:
-        return encode_shard(self._encoder, self._out, shard)
+        return encode_shard(self._encoder, self._release, self._out, shard)
 
 
 def _here(
@@ -125,7 +136,7 @@ def _here(
 def _on_ray(
     config: EncodeConfig, statistics: Mapping[str, LatentStatistics], shards: Sequence[ShardEntry]
 ) -> Iterator[int]:
-    """A pool of actors; Ray starts one that died again and repeats its shard."""
+    """A pool of actors; Ray restarts one that crashed and repeats its shard."""
     import ray
     from ray.util import ActorPool
 
@@ -175,7 +186,7 @@ def _own_errors() -> Iterator[None]:
     except RayTaskError as error:
         raise error.cause from None
     except ActorDiedError as error:  # of an __init__ that failed, too
-        raise ClusterError(f"a worker died: {str(error).strip().splitlines()[-1]}") from None
+        raise ClusterError(f"a worker crashed: {str(error).strip().splitlines()[-1]}") from None
     except RayError as error:
         raise ClusterError(f"Ray failed: {error}") from None
 
@@ -207,6 +218,7 @@ def _finish(
     release: Manifest,
     origin: dict[str, Any],
     codecs: dict[str, str],
+    models: Sequence[ModelUse],
     report: Callable[[str], None],
 ) -> Manifest:
     """Index, rejected clips and manifest, then ``_SUCCESS``; a split none of whose clips could be encoded is left out.
@@ -247,7 +259,12 @@ def _finish(
         shards=sorted(shards, key=lambda entry: entry.number),
         files=files,
         rejected={"broken": len(broken)} if broken else {},
-        process={"release": release.build, "origin": origin, "codecs": codecs},
+        process={
+            "release": release.build,
+            "origin": origin,
+            "codecs": codecs,
+            "models": [use.model_dump(mode="json") for use in models],
+        },
     )
     content = manifest.dumps()
     out.write_bytes("manifest.json", content)
@@ -274,28 +291,31 @@ def _entry(name: str, data: bytes, rows: int = 0) -> FileEntry:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        prog="python -m train.encode",
-        description=__doc__,
-        epilog=EXAMPLES,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--config", required=True, metavar="FILE", help="configs/train/encode_*.yaml")
-    parser.add_argument("--set", action="append", default=[], metavar="KEY=VALUE", help="change one setting, a.b=c")
-    options = parser.parse_args(arguments)
-    try:
-        config = load(options.config, EncodeConfig, options.set)
-        manifest = encode(config, lambda line: print(line, file=sys.stderr, flush=True))
-    except (ConfigError, ClusterError, ValueError, FileNotFoundError) as error:
-        print(f"train.encode: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"train.encode: {error}; what was finished is kept, run again to go on", file=sys.stderr)
-        return 1
+    return cli.run(PROGRAM, arguments)
+
+
+def _encode_release(options: argparse.Namespace) -> int:
+    config = load(options.config, EncodeConfig, options.overrides)
+    manifest = encode(config, _logger.info)
     left_out = f", {sum(manifest.rejected.values())} could not be encoded" if manifest.rejected else ""
     print(f"{config.folder}: {manifest.clips} clips{left_out}, {manifest.bytes / 1e9:.2f} GB")
     return 0
 
+
+PROGRAM = Program(
+    "python -m train.encode",
+    "Turn a release into latents, which training reads in place of its media; continues where an earlier run stopped.",
+    Command(
+        _encode_release,
+        "encode a release",
+        [
+            "python -m train.encode --config configs/train/encode_tiny.yaml",
+            "python -m train.encode --config configs/train/encode_paper.yaml --set release=s3://bucket/v1",
+            "ray job submit --working-dir . -- python -m train.encode --config configs/train/encode_paper.yaml",
+        ],
+        config=ConfigFile(EncodeConfig, "configs/train/encode_*.yaml"),
+    ),
+)
 
 if __name__ == "__main__":
     sys.exit(main())

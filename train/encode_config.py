@@ -5,11 +5,12 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import Field, StringConstraints, field_validator
 
-from engine.config import ExecutorConfig, Pool, Strict
+from engine.config import ExecutorConfig, Pool
+from kit.config import Strict
 from model.codecs.build import AudioCodecConfig, TextEncoderConfig, VideoCodecConfig
 
 # Raised when the same clip, codecs and settings give other latents than before.
@@ -20,12 +21,13 @@ class StatisticsConfig(Strict):
     """Statistics to measure, for codecs that bring none: their latents are then normalised by them.
 
     Attributes:
-        clips: so many, drawn by hash.
+        clips: how many are measured, drawn by hash.
         split: from which they come; what is judged by is not measured.
-        video, audio: whether to measure that codec's.
+        video: whether to measure the video codec's latents.
+        audio: whether to measure the audio codec's latents.
         video_components, audio_components: normalise by so many principal components, see
             :class:`model.codecs.statistics.LatentStatistics`; null keeps the codec's channels.
-        video_whitening, audio_whitening: see :meth:`model.codecs.statistics.LatentStatistics.measure`.
+        video_whitening, audio_whitening: 1 gives every normalised channel the deviation 1, 0 leaves their proportions.
     """
 
     clips: int = Field(512, ge=1)
@@ -42,18 +44,21 @@ class EncodeConfig(Strict):
     """A set of latents of a release.
 
     Attributes:
-        release: folder or fsspec URL.
+        release: folder or fsspec URL of the release.
         name: of the set; it goes to ``<release>/latents/<name>/``.
         video_codec, audio_codec, text_encoder: as in the sampler's configuration.
-        fps: pictures a second that the model sees; of clips that have more, the picture at each time is taken.
-        sizes: width and height of pictures; a clip is scaled and cropped to the one nearest to its shape.
+        executor: where the shards are encoded.
+        fps: frames a second that the model sees; of clips that have more, the frame at each time is taken.
+        sizes: width and height of frames; a clip is scaled and cropped to the one nearest to its shape.
         reference_s: most seconds of a reference voice.
-        prompt_style: see :class:`corpus.prompts.PromptConfig`.
+        prompt_style: how prompts mark speech and sound, see :class:`unitalking_data.prompts.PromptConfig`.
         dtype: in which latents are stored.
         statistics: what to measure first.
         device: of the codecs; ``auto`` takes a GPU where there is one.
         workers: processes that encode a shard each.
     """
+
+    PARTS: ClassVar = ("video_codec", "audio_codec", "text_encoder")
 
     release: str
     name: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
@@ -67,7 +72,7 @@ class EncodeConfig(Strict):
     dtype: Literal["float32", "bfloat16", "float16"] = "bfloat16"
     statistics: StatisticsConfig = StatisticsConfig()
     device: str = "auto"
-    threads: int | None = Field(None, ge=1, description="of the CPU, for each worker")
+    threads: int | None = Field(None, ge=1, description="CPU threads of each worker")
     executor: ExecutorConfig = ExecutorConfig()
     workers: Pool = Pool()
 
@@ -79,6 +84,11 @@ class EncodeConfig(Strict):
         return sizes
 
     @property
+    def parts(self) -> dict[str, VideoCodecConfig | AudioCodecConfig | TextEncoderConfig]:
+        """Configurations of the codecs and the text encoder."""
+        return {part: getattr(self, part) for part in self.PARTS}
+
+    @property
     def folder(self) -> str:
         return f"{self.release.rstrip('/')}/latents/{self.name}"
 
@@ -88,7 +98,7 @@ class EncodeConfig(Strict):
         content = self.model_dump(
             mode="json", exclude={"release", "name", "device", "threads", "executor", "workers", "statistics"}
         )
-        for part in ("video_codec", "audio_codec", "text_encoder"):
+        for part in self.PARTS:
             content[part] = content[part]["kind"]
         return content | {"statistics": self.statistics.model_dump(mode="json")}
 

@@ -1,4 +1,4 @@
-"""One shard of latents: each clip's video, sound, reference voices and prompts through the codecs."""
+"""One shard of latents: each clip's video, audio, reference voices and prompts through the codecs."""
 
 from __future__ import annotations
 
@@ -18,34 +18,39 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from corpus.captions import MetaRows
-from corpus.decoders import decode_sound, decode_video
-from corpus.index import ClipPlace, places_of, read_index
-from corpus.loader import ATOM_COLUMNS
-from corpus.manifest import Manifest, ShardEntry, read_manifest
-from corpus.permutation import hash64
-from corpus.prompts import ATOMS, render
-from corpus.reading import ShardReader
-from corpus.schema import INDEX_SCHEMA, REFERENCES
-from corpus.shard import Packed, pack, shard_name, unpack, write_shard
-from corpus.storage import Store
-from engine.config import ConfigError
+from kit.config import ConfigError
+from kit.weights import ModelUse, locate
 from media.encode import LAYOUTS
 from media.reading import fit
 from media.resample import to_mono
 from model.codecs.base import AudioCodec, VideoCodec
 from model.codecs.build import build_audio_codec, build_text_encoder, build_video_codec
+from model.codecs.files import file_values, models_behind
 from model.codecs.statistics import LatentStatistics, Moments
 from model.text import TextEncoder
 from train.config import NULL_TEXT
-from train.data import MEMBER
+from train.data import MEMBER, REFERENCE
 from train.encode_config import EncodeConfig
+from unitalking_data.dataset import ATOM_COLUMNS
+from unitalking_data.decoders import decode_audio, decode_video
+from unitalking_data.index import ClipPlace, places_of, read_index
+from unitalking_data.manifest import ShardEntry, read_manifest
+from unitalking_data.meta import MetaRows
+from unitalking_data.permutation import hash64
+from unitalking_data.prompts import ATOMS, render
+from unitalking_data.schema import INDEX_SCHEMA, REFERENCES
+from unitalking_data.shard import SampleBlocks, pack, shard_name, unpack, write_shard
+from unitalking_data.shard_reader import ShardReader
+from unitalking_data.storage import Store
 
 BUILD = "_build"
+FORMAT_COLUMNS = ("fps", "audio_rate")  # of ``meta/``: the rates of a clip's mp4 and wav
+CLIP_COLUMNS = (*ATOM_COLUMNS, *FORMAT_COLUMNS)
+TAKES = (REFERENCE, *(f"{REFERENCE}{take}" for take in range(REFERENCES)))
 STATISTICS = {"video": "video_statistics.json", "audio": "audio_statistics.json"}
-# Rates closer than this pass for one another, as 23.976 for 24: in ten seconds sound and picture drift by 10 ms.
+# Rates closer than this pass for one another, as 23.976 for 24: in ten seconds audio and video drift by 10 ms.
 _SAME_RATE = 2e-3
-_CUT_S = 0.1  # a sound that ends so much before its pictures is cut
+_CUT_S = 0.1  # audio that ends so much before its video is cut off
 
 
 class UnusableClip(ValueError):
@@ -53,37 +58,36 @@ class UnusableClip(ValueError):
 
 
 @dataclass(frozen=True)
-class Prepared:
+class CodecInput:
     """A clip as the codecs take it.
 
     Attributes:
-        film: uint8 ``[frames, height, width, 3]``, of a length that the video codec can hold.
-        sound: float32 ``[n]``, as long as the film.
-        references: float32 ``[n]`` each, of any length.
+        video: uint8 ``[frames, height, width, 3]``, of a length that the video codec can hold.
+        audio: float32 ``[n]``, as long as the video.
+        references: float32 ``[n]`` each, of any length, by name: ``ref0`` … ``ref2``, or ``ref`` for a drawn one.
     """
 
-    film: np.ndarray
-    sound: np.ndarray
-    references: tuple[np.ndarray, ...]
+    video: np.ndarray
+    audio: np.ndarray
+    references: Mapping[str, np.ndarray]
 
 
 class Encoder:
-    """Codecs for the clips of a release; each is built when it is first used, in the process that uses it.
+    """Codecs for clips; each is built when it is first used, in the process that uses it.
 
     Args:
         statistics: by stream, in place of those that the configuration names.
+
+    Raises:
+        WeightsError: naming all model files that are missing.
     """
 
     def __init__(self, config: EncodeConfig, statistics: Mapping[str, LatentStatistics] | None = None) -> None:
         self.config, self._statistics = config, dict(statistics or {})
-        self.store = Store(config.release)
+        locate(file_values(config.parts.values()))
 
     def __reduce__(self) -> tuple[type[Encoder], tuple[EncodeConfig, dict[str, LatentStatistics]]]:
         return Encoder, (self.config, self._statistics)
-
-    @cached_property
-    def manifest(self) -> Manifest:
-        return read_manifest(self.store)
 
     @cached_property
     def device(self) -> torch.device:
@@ -107,16 +111,20 @@ class Encoder:
         return self._placed(build_text_encoder(self.config.text_encoder))
 
     def fingerprints(self) -> dict[str, str]:
-        return {part: getattr(self, part).fingerprint for part in ("video_codec", "audio_codec", "text_encoder")}
+        return {part: getattr(self, part).fingerprint for part in self.config.PARTS}
 
-    def prepare(self, members: Mapping[str, bytes], fps: float | None, rate: int | None) -> Prepared:
+    def models(self) -> list[ModelUse]:
+        """Models that the latents are made with."""
+        return models_behind(self.config.parts)
+
+    def prepare(self, members: Mapping[str, bytes], fps: float | None, rate: int | None) -> CodecInput:
         """A clip's files as the codecs take them; ``fps`` and ``rate`` are those of its mp4 and wav.
 
         Raises:
-            UnusableClip: it has no sound or no pictures, or fewer a second than the model needs, or less sound than
-                pictures, or cannot be decoded.
+            UnusableClip: it has no audio or no video, or fewer frames a second than the model needs, or less audio
+                than video, or cannot be decoded.
         """
-        for member, what in (("wav", "sound"), ("mp4", "pictures")):
+        for member, what in (("wav", "audio"), ("mp4", "video")):
             if member not in members:
                 raise UnusableClip(f"it has no {what}")
         if not fps or not rate:
@@ -124,48 +132,48 @@ class Encoder:
         if abs(fps / self.config.fps - 1) < _SAME_RATE:
             fps = self.config.fps
         if fps < self.config.fps:
-            raise UnusableClip(f"it has {fps:g} pictures a second; {self.config.fps:g} are needed")
+            raise UnusableClip(f"it has {fps:g} frames a second; {self.config.fps:g} are needed")
         try:
-            film = decode_video(members["mp4"])
-            sound = self._mono(members["wav"], rate)
-            takes = [self._reference(f"ref{k}.wav", members) for k in range(REFERENCES) if f"ref{k}.wav" in members]
+            video = decode_video(members["mp4"])
+            audio = self._mono(members["wav"], rate)
+            takes = {name: self._reference(f"{name}.wav", members) for name in TAKES if f"{name}.wav" in members}
         except ValueError as error:
             raise UnusableClip(str(error)) from error
-        sound_s, film_s = len(sound) / self.audio_codec.rate, len(film) / fps
-        if sound_s < film_s - _CUT_S:
-            raise UnusableClip(f"its sound lasts {sound_s:.2f} s, its pictures {film_s:.2f} s")
+        audio_s, video_s = len(audio) / self.audio_codec.rate, len(video) / fps
+        if audio_s < video_s - _CUT_S:
+            raise UnusableClip(f"its audio lasts {audio_s:.2f} s, its video {video_s:.2f} s")
         stride = self.video_codec.stride[0]
-        frames = int(len(film) / fps * self.config.fps + 1e-3)
+        frames = int(len(video) / fps * self.config.fps + 1e-3)
         if not frames:
-            raise UnusableClip("it is shorter than a picture of the model")
+            raise UnusableClip("it is shorter than a frame of the model")
         frames = 1 + (frames - 1) // stride * stride
-        film = film[(np.arange(frames) * (fps / self.config.fps) + 1e-3).astype(int)]
-        height, width = film.shape[1:3]
+        video = video[(np.arange(frames) * (fps / self.config.fps) + 1e-3).astype(int)]
+        height, width = video.shape[1:3]
         width, height = min(self.config.sizes, key=lambda size: abs(math.log(size[0] / size[1] * height / width)))
-        film = np.stack([fit(picture, width=width, height=height) for picture in film])
+        video = np.stack([fit(image, width=width, height=height) for image in video])
         samples = round(frames / self.config.fps * self.audio_codec.rate)
-        return Prepared(film, np.pad(sound[:samples], (0, max(0, samples - len(sound)))), tuple(takes))
+        return CodecInput(video, np.pad(audio[:samples], (0, max(0, samples - len(audio)))), takes)
 
     @torch.no_grad()
-    def encode_film(self, film: np.ndarray) -> Tensor:
+    def encode_video(self, video: np.ndarray) -> Tensor:
         """``[frames, height, width, 3]`` → (C, F, h, w)"""
-        video = torch.from_numpy(film).to(self.device).permute(3, 0, 1, 2)[None] / 127.5 - 1
+        video = torch.from_numpy(video).to(self.device).permute(3, 0, 1, 2)[None] / 127.5 - 1
         return self.video_codec.encode(video)[0]
 
     @torch.no_grad()
-    def encode_sound(self, sound: np.ndarray) -> Tensor:
+    def encode_audio(self, audio: np.ndarray) -> Tensor:
         """``[n]`` → (C, L)"""
-        return self.audio_codec.encode(torch.from_numpy(sound).to(self.device)[None])[0]
+        return self.audio_codec.encode(torch.from_numpy(audio).to(self.device)[None])[0]
 
     def prompts(self, row: Mapping[str, Any]) -> dict[str, str]:
         """Every variant that a row of ``meta/`` allows, and the empty one."""
         variants = {name: render(row, name, self.config.prompt_style) for name in ATOMS if row[ATOMS[name]]}
         return variants | {NULL_TEXT: ""}
 
-    def encode(self, clip: Prepared, prompts: Mapping[str, str]) -> dict[str, Tensor]:
+    def encode(self, clip: CodecInput, prompts: Mapping[str, str]) -> dict[str, Tensor]:
         """Tensors of ``KEY.latents.safetensors``, on the CPU, see :mod:`train.data`."""
-        tensors = {"video": self.encode_film(clip.film), "audio": self.encode_sound(clip.sound)}
-        tensors |= {f"ref{take}": self.encode_sound(sound) for take, sound in enumerate(clip.references)}
+        tensors = {"video": self.encode_video(clip.video), "audio": self.encode_audio(clip.audio)}
+        tensors |= {name: self.encode_audio(audio) for name, audio in clip.references.items()}
         with torch.no_grad():
             rows = self.text_encoder.encode(list(prompts.values()))
         for variant, embedding in zip(prompts, rows, strict=True):
@@ -178,22 +186,44 @@ class Encoder:
         return part.to(self.device) if isinstance(part, nn.Module) else part
 
     def _mono(self, wav: bytes, rate: int) -> np.ndarray:
-        sound = decode_sound(wav)
-        return to_mono(sound, rate, LAYOUTS.get(len(sound), "mono"), self.audio_codec.rate)
+        audio = decode_audio(wav)
+        return to_mono(audio, rate, LAYOUTS.get(len(audio), "mono"), self.audio_codec.rate)
 
     def _reference(self, name: str, members: Mapping[str, bytes]) -> np.ndarray:
         try:
             with wave.open(io.BytesIO(members[name])) as file:
                 rate = file.getframerate()
-            sound = self._mono(members[name], rate) if rate else np.zeros(0, np.float32)
+            audio = self._mono(members[name], rate) if rate else np.zeros(0, np.float32)
         except (ValueError, EOFError, wave.Error) as error:
             raise ValueError(f"{name}: {error or 'it is cut'}") from error
-        if not len(sound):
+        if not len(audio):
             raise ValueError(f"{name}: it has no samples")
-        return sound[: round(self.config.reference_s * self.audio_codec.rate)]
+        return audio[: round(self.config.reference_s * self.audio_codec.rate)]
 
 
-def measure(encoder: Encoder) -> dict[str, LatentStatistics]:
+class ReleaseReader:
+    """Reads the clips of a release, one after another.
+
+    Raises:
+        ManifestError: there is no release.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store, self.manifest = store, read_manifest(store)
+
+    def read(self, places: Iterable[ClipPlace]) -> Iterator[tuple[str, dict[str, bytes], dict[str, Any]]]:
+        """Key, members and row of ``meta/`` of the clips at these places.
+
+        Raises:
+            ShardError, ManifestError, FileNotFoundError: the release is damaged.
+        """
+        reader, meta = ShardReader(self.store), MetaRows(self.store, self.manifest, CLIP_COLUMNS)
+        for key, shard, offset, size, crc32 in places:
+            members = unpack(reader.read(shard, offset, size, crc32), f"shard {shard.path}")
+            yield key, members, meta.row(shard.split, shard.number, key)
+
+
+def measure(encoder: Encoder, release: ReleaseReader) -> dict[str, LatentStatistics]:
     """The statistics that the configuration asks for.
 
     Raises:
@@ -210,41 +240,28 @@ def measure(encoder: Encoder) -> dict[str, LatentStatistics]:
     if not moments:
         return {}
     split = wanted.split
-    if split not in encoder.manifest.splits:
-        raise ValueError(f"statistics.split: there is no {split!r} but {', '.join(encoder.manifest.splits)}")
-    index = read_index(encoder.store, encoder.manifest, split)
+    if split not in release.manifest.splits:
+        raise ValueError(f"statistics.split: there is no {split!r} but {', '.join(release.manifest.splits)}")
+    index = read_index(release.store, release.manifest, split)
     drawn = heapq.nsmallest(wanted.clips, range(len(index)), lambda n: hash64("statistics", index.keys[n].as_py()))
     reason = ""
-    for _, members, row in read_clips(encoder, (index.place(number) for number in sorted(drawn))):
+    for _, members, row in release.read(index.place(number) for number in sorted(drawn)):
         try:
-            clip = encoder.prepare(members, row["fps"], row["audio_rate"])
+            clip = encoder.prepare(members, *(row[name] for name in FORMAT_COLUMNS))
         except UnusableClip as error:
             reason = f"; of the last clip: {error}"
             continue
         if "video" in moments:
-            moments["video"].add(encoder.encode_film(clip.film)[None].cpu())
+            moments["video"].add(encoder.encode_video(clip.video)[None].cpu())
         if "audio" in moments:
-            moments["audio"].add(encoder.encode_sound(clip.sound)[None].cpu())
+            moments["audio"].add(encoder.encode_audio(clip.audio)[None].cpu())
     try:
         return {stream: found.statistics() for stream, found in moments.items()}
     except ValueError as error:
         raise ValueError(f"statistics: {error}{reason}") from error
 
 
-def read_clips(encoder: Encoder, places: Iterable[ClipPlace]) -> Iterator[tuple[str, dict[str, bytes], dict[str, Any]]]:
-    """Key, members and row of ``meta/`` of the clips at these places.
-
-    Raises:
-        ShardError, ManifestError, FileNotFoundError: the release is damaged.
-    """
-    reader = ShardReader(encoder.store)
-    meta = MetaRows(encoder.store, encoder.manifest, (*ATOM_COLUMNS, "fps", "audio_rate"))
-    for key, shard, offset, size, crc32 in places:
-        members = unpack(reader.read(shard, offset, size, crc32), f"shard {shard.path}")
-        yield key, members, meta.row(shard.split, shard.number, key)
-
-
-def encode_shard(encoder: Encoder, out: Store, shard: ShardEntry) -> int:
+def encode_shard(encoder: Encoder, release: ReleaseReader, out: Store, shard: ShardEntry) -> int:
     """Write the latents of a shard and then its record, with which it is done; gives the number of its clips.
 
     Raises:
@@ -253,15 +270,15 @@ def encode_shard(encoder: Encoder, out: Store, shard: ShardEntry) -> int:
     rows: dict[str, dict[str, Any]] = {}
     broken: list[dict[str, Any]] = []
 
-    def samples() -> Iterator[Packed]:
-        for key, members, row in read_clips(encoder, places_of(encoder.store, encoder.manifest, shard)):
+    def samples() -> Iterator[SampleBlocks]:
+        for key, members, row in release.read(places_of(release.store, release.manifest, shard)):
             prompts = encoder.prompts(row)
             try:
-                clip = encoder.prepare(members, row["fps"], row["audio_rate"])
+                clip = encoder.prepare(members, *(row[name] for name in FORMAT_COLUMNS))
             except UnusableClip as error:
                 broken.append({"key": key, "verdict": "broken", "reasons": [str(error)]})
                 continue
-            frames, height, width = clip.film.shape[:3]
+            frames, height, width = clip.video.shape[:3]
             seconds = frames / encoder.config.fps
             rows[key] = {"duration_s": seconds, "width": width, "height": height}
             about = {"key": key, "split": shard.split, "frames": frames, "fps": encoder.config.fps, "prompts": prompts}

@@ -15,6 +15,10 @@ import torch
 import torch.distributed.checkpoint as dcp
 from torch import Tensor
 
+from kit import cli
+from kit.cli import Command, Program, argument
+from kit.errors import UserError
+from kit.weights import ModelUse, registry
 from model.transformer import UniTalking
 from model.weights.export import ModelCard, export_model
 from train.checkpoint import read_state, step_of, whole_checkpoints
@@ -39,10 +43,18 @@ def export_checkpoint(path: Path, folder: Path, *, raw: bool = False) -> Path:
     card = ModelCard(
         name=folder.name,
         summary=f"Stage {recipe.stage} of UniTalking, trained on {' and '.join(recipe.streams)} latents.",
-        started_from=tuple(dict.fromkeys(Path(p).name for p in (recipe.init.video, recipe.init.audio) if p)),
+        started_from=tuple(dict.fromkeys(_published(p) for p in (recipe.init.video, recipe.init.audio) if p)),
         trained_on=f"{recipe.data.split} of {Path(recipe.data.release).name}: {', '.join(recipe.tasks)}; {steps}",
+        models=[ModelUse.model_validate(use) for use in state["models"]] if "models" in state else None,
     )
     return export_model(folder, recipe.model, tensors, card=card)
+
+
+def _published(start: str) -> str:
+    """A start as others know it: the hub's name of a registered model, else the file's or folder's own."""
+    weight = registry().get(start.partition("/")[0])
+    hub = next((source.hub for source in weight.sources if source.hub), None) if weight else None
+    return hub or Path(start).name
 
 
 def load_weights(path: Path, recipe: Recipe, *, raw: bool = False) -> dict[str, Tensor]:
@@ -67,25 +79,37 @@ def load_weights(path: Path, recipe: Recipe, *, raw: bool = False) -> dict[str, 
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m train.export", description=__doc__.splitlines()[0])
-    parser.add_argument("run", type=Path, help="the recipe's `out`")
-    parser.add_argument("folder", type=Path, help="where to write; must not exist")
-    parser.add_argument("--step", type=int, help="of the checkpoint; the newest if not given")
-    parser.add_argument("--raw", action="store_true", help="not the moving average of the weights")
-    options = parser.parse_args(arguments)
+    return cli.run(PROGRAM, arguments)
+
+
+def _export(options: argparse.Namespace) -> int:
     whole = whole_checkpoints(options.run / "checkpoints")
     chosen = [path for path in whole if options.step in (None, step_of(path))]
     if not chosen:
         there = ", ".join(str(step_of(path)) for path in whole) or "none"
-        print(f"train.export: no such checkpoint in {options.run}; there are steps {there}", file=sys.stderr)
-        return 2
-    try:
-        print(export_checkpoint(chosen[-1], options.folder, raw=options.raw))
-    except ValueError as error:
-        print(f"train.export: {error}", file=sys.stderr)
-        return 2
+        raise UserError(f"no such checkpoint in {options.run}; there are steps {there}")
+    print(export_checkpoint(chosen[-1], options.folder, raw=options.raw))
     return 0
 
+
+PROGRAM = Program(
+    "python -m train.export",
+    "Turn a checkpoint into a folder of safetensors for the sampler, the next stage and others.",
+    Command(
+        _export,
+        "export a checkpoint",
+        [
+            "python -m train.export runs/stage2 exports/stage2",
+            "python -m train.export runs/stage2 exports/step-5000 --step 5000 --raw",
+        ],
+        [
+            argument("run", help="folder of the run, the recipe's `out`", type=Path),
+            argument("folder", help="where to write; must not exist", type=Path),
+            argument("--step", help="of the checkpoint; the newest if not given", type=int),
+            argument("--raw", help="the weights themselves, not their moving average", action="store_true"),
+        ],
+    ),
+)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -6,6 +6,7 @@ number, its batch by the loader's position. What a checkpoint holds is therefore
 
 from __future__ import annotations
 
+import logging
 import math
 import signal
 import threading
@@ -19,28 +20,32 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 
-from engine.config import ConfigError
+from kit.config import ConfigError
+from kit.errors import Fault
 from model.config import Stream
 from model.tasks import Task
+from train.batch import Batch
 from train.build import build_model, build_optimizer, trained_parameters
 from train.checkpoint import Checkpoints, checkpoint_name, read_state
 from train.config import Recipe
-from train.data import Batch
 from train.ema import Ema
 from train.export import export_checkpoint
-from train.guard import SpikeGuard
 from train.loading import open_loader
-from train.loss import losses, noised
+from train.loss import add_noise, losses
 from train.metrics import STREAMS, Metrics, mean_loss
+from train.models import models_behind_run, start_files
 from train.parallel import World, reduce_over_replicas
-from train.schedule import learning_rate, task_at
 from train.speed import Speed
+from train.spikes import SpikeDetector
 from train.state import generator_states, run_tensors, set_generators
+from train.steps import learning_rate, task_at
 from train.validate import Validation
 from train.watch import Watchdog
 
+_logger = logging.getLogger(__name__)
 
-class BrokenRun(RuntimeError):
+
+class BrokenRun(Fault):
     """Training cannot go on; the message says since when and why."""
 
 
@@ -52,11 +57,13 @@ class Trainer:
 
     Raises:
         ConfigError: a folder with checkpoints and no ``resume``, or checkpoints of another recipe.
+        WeightsError: a start that is neither at a path nor in the cache.
         ValueError: data or weights that do not fit the recipe.
     """
 
     def __init__(self, recipe: Recipe, world: World, *, resume: bool = False) -> None:
         self.recipe, self.world = recipe, world
+        start_files(recipe.init)
         self._out = Path(recipe.out)
         self._local = self._check_batch()
         self.loader = open_loader(
@@ -71,7 +78,9 @@ class Trainer:
         self._by_stream = {s: [p for n, p in self._parameters.items() if _stream(n) == s] for s in recipe.streams}
         self.optimizer = build_optimizer(recipe.optimizer, self._parameters)
         self.ema = Ema(recipe.ema, self._parameters) if recipe.ema else None
-        self._guard = SpikeGuard(recipe.guard)
+        self._spikes = SpikeDetector(recipe.recovery)
+        # for the card of an export, which the first rank writes
+        self._models = [use.model_dump(mode="json") for use in models_behind_run(recipe)] if world.first else []
         self.step, self._skipped, self._rollbacks = 0, set[int](), 0
         self._drawn = Counter[str]()
         self._validation = Validation(recipe, world, self.model) if recipe.validation else None
@@ -106,7 +115,7 @@ class Trainer:
         """
         try:
             with self._stopped_by_signal(), self._watchdog():
-                # readers are forked: a thread that writes meanwhile might hold a lock that they would wait for
+                # workers are forked: a thread that writes meanwhile might hold a lock that they would wait for
                 self._checkpoints.wait()
                 batches = iter(self.loader)
                 while self.step < self.recipe.steps and not self._stop:
@@ -135,9 +144,9 @@ class Trainer:
             with clock.phase("optimizer"):
                 loss, norms, stop = self._agree(parts)
                 norm = math.sqrt(math.fsum(n**2 for n in norms.values()))
-                if reason := self._guard.broken(norm):
+                if reason := self._spikes.broken(norm):
                     if self.world.first:
-                        print(f"step {step + 1} ({task.name}) is not applied: {reason}", flush=True)
+                        _logger.warning(f"step {step + 1} ({task.name}) is not applied: {reason}")
                     self.optimizer.zero_grad()
                     return False
                 self._apply(norm, rate)
@@ -164,7 +173,7 @@ class Trainer:
         size = min(recipe.parallel.micro_batch or self._local, self._local)
         for begin in range(0, self._local, size):
             with clock.phase("data"):
-                given = noised(
+                noisy = add_noise(
                     batch.part(begin, begin + size),
                     task,
                     seed=recipe.seed,
@@ -174,11 +183,11 @@ class Trainer:
                 )
             reduce_over_replicas(self.model, begin + size >= self._local)
             with clock.phase("forward"):
-                result = losses(self.model, given)
+                result = losses(self.model, noisy)
                 loss = mean_loss(list(result.values())) * (size / self._local)
             with clock.phase("backward"):
                 loss.backward()
-                found.append(({stream: x.detach().cpu() for stream, x in result.items()}, given.sigmas))
+                found.append(({stream: x.detach().cpu() for stream, x in result.items()}, noisy.sigmas))
         return found
 
     @torch.no_grad()
@@ -216,15 +225,16 @@ class Trainer:
             self._validation.sample(self.model, self._out / "samples" / f"step-{self.step:08d}")
         self._metrics.write(self.step, {"val/loss": self._score, **found})
         if self.world.first:
-            print(f"step {self.step}: validation loss {self._score:.4f}", flush=True)
+            _logger.info(f"step {self.step}: validation loss {self._score:.4f}")
 
     def _save(self) -> None:
         state = {
             "recipe": self.recipe.content(),
+            "models": self._models,
             "loader": self.loader.state_dict(),
             "drawn": dict(self._drawn),
             "skipped": sorted(self._skipped),
-            "norms": self._guard.state(),
+            "norms": self._spikes.state(),
             "world": self.world.size,
             "validation": self._score,
         }
@@ -240,7 +250,7 @@ class Trainer:
             ConfigError: the checkpoint is of another recipe.
         """
         state = read_state(path)
-        if changes := self.recipe.changes(Recipe.model_validate(state["recipe"])):
+        if changes := self.recipe.changes(state["recipe"]):
             raise ConfigError(f"{path} is of another recipe; start a new run for\n  " + "\n  ".join(changes))
         generators = generator_states(self.world.rank, self.world.device) if state["world"] == self.world.size else {}
         self._checkpoints.load(path, {**self._tensors(), "rng": generators})
@@ -249,14 +259,14 @@ class Trainer:
         self.step, self._score = state["step"], state["validation"]
         self._skipped |= set(state["skipped"])
         self._drawn = Counter(state["drawn"])
-        self._guard.restore(state["norms"])
+        self._spikes.restore(state["norms"])
         if self.world.first:
-            print(f"resumed at step {self.step} from {path}", flush=True)
+            _logger.info(f"resumed at step {self.step} from {path}")
 
     def _roll_back(self) -> Iterator[Any]:
         """To the last checkpoint, from which the broken step will be left out; the batches from there."""
         self._rollbacks += 1
-        if self._rollbacks > self.recipe.guard.rollbacks:
+        if self._rollbacks > self.recipe.recovery.rollbacks:
             raise BrokenRun(f"step {self.step + 1} is broken, after {self._rollbacks - 1} rollbacks: see the log")
         self._skipped.add(self.step)
         self._restore(self._checkpoints.latest())
@@ -269,7 +279,7 @@ class Trainer:
             lambda: (self.step + 1, *clock.now()),
             rank=world.rank,
             size=world.size,
-            stall_s=self.recipe.guard.stall_s,
+            stall_s=self.recipe.recovery.stall_s,
             store=world.store,
         )
 

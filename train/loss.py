@@ -1,6 +1,6 @@
 """Flow matching on a task: noise the latents, predict ``noise - data``, average within each modality, then sum.
 
-Averages are taken over a sample's noised latents first and over samples then, so that the loss of a batch is the mean
+Averages are taken over a sample's noisy latents first and over samples then, so that the loss of a batch is the mean
 of the losses of its parts, however it is cut; and a stream's many tokens do not drown the other's few
 (:mod:`model.tasks` says which streams a task noises).
 """
@@ -15,12 +15,12 @@ from torch import Tensor
 from model.config import Stream
 from model.tasks import Task
 from model.transformer import UniTalking
+from train.batch import Batch
 from train.config import DropConfig, NoiseConfig
-from train.data import Batch
-from train.noise import Draws
+from train.step_random import StepRandom
 
 
-class Noised(NamedTuple):
+class NoisyBatch(NamedTuple):
     """A task's inputs and targets.
 
     Attributes:
@@ -36,8 +36,10 @@ class Noised(NamedTuple):
     weights: dict[Stream, Tensor | None]
 
 
-def noised(batch: Batch, task: Task, *, seed: int, step: int, noise: NoiseConfig, drop: DropConfig | None) -> Noised:
-    """What the network is given at a step, a function of its arguments alone.
+def add_noise(
+    batch: Batch, task: Task, *, seed: int, step: int, noise: NoiseConfig, drop: DropConfig | None
+) -> NoisyBatch:
+    """The batch with the noise of a step: what the network gets, a function of the arguments alone.
 
     Args:
         batch: on the network's device.
@@ -46,20 +48,24 @@ def noised(batch: Batch, task: Task, *, seed: int, step: int, noise: NoiseConfig
     Raises:
         ValueError: the task needs video, which the batch lacks.
     """
-    draws = Draws(seed, step, batch.names, batch.audio.device)
-    sigma = draws.sigma("sigma", noise)
-    levels = {"video": draws.sigma("video sigma", noise) if noise.independent else sigma, "audio": sigma}
-    return noised_at(batch, task, draws, levels, dropped=draws.dropped(drop) if drop else None)
+    rng = StepRandom(seed, step, batch.names, batch.audio.device)
+    sigma = rng.sigma("sigma", noise)
+    levels = {"video": rng.sigma("video sigma", noise) if noise.independent else sigma, "audio": sigma}
+    return add_noise_at(batch, task, rng, levels, dropped=rng.dropped(drop) if drop else None)
 
 
-def noised_at(
+def add_noise_at(
     batch: Batch,
     task: Task,
-    draws: Draws,
+    rng: StepRandom,
     levels: dict[Stream, Tensor],
     dropped: tuple[Tensor, Tensor] | None = None,
-) -> Noised:
-    """The same at given noise ``levels`` (B,) of each stream, and with given samples' conditions dropped."""
+) -> NoisyBatch:
+    """The batch with noise of the given ``levels`` (B,) of each stream, and with some samples' conditions dropped.
+
+    Args:
+        dropped: which samples lose their text and which their reference, bool (B,) each.
+    """
     device = batch.audio.device
     text, reference = batch.text(task.name), batch.reference if task.reference else None
     if dropped is not None:
@@ -78,7 +84,7 @@ def noised_at(
         if stream == "video" and task.video == "given":
             inputs |= {"video": data, "video_sigma": torch.zeros_like(level), "blind_video": task.blind_video}
             continue
-        eps = draws.normal(stream, data.shape[1:])
+        eps = rng.normal(stream, data.shape[1:])
         x = torch.lerp(data, eps, level.view(-1, *[1] * (data.ndim - 1)))
         weights[stream] = None
         if stream == "video" and task.video == "first_frame":
@@ -92,16 +98,16 @@ def noised_at(
             ].float()
         inputs |= {stream: x, f"{stream}_sigma": level}
         targets[stream] = eps - data
-    return Noised(inputs, targets, {stream: levels[stream] for stream in targets}, weights)
+    return NoisyBatch(inputs, targets, {stream: levels[stream] for stream in targets}, weights)
 
 
-def losses(model: UniTalking, given: Noised) -> dict[Stream, Tensor]:
-    """Squared error of each generated stream, (B,) float32: the mean over a sample's noised latents."""
-    velocity = model(**given.inputs)
+def losses(model: UniTalking, batch: NoisyBatch) -> dict[Stream, Tensor]:
+    """Squared error of each generated stream, (B,) float32: the mean over a sample's noisy latents."""
+    velocity = model(**batch.inputs)
     result = {}
-    for stream, target in given.targets.items():
+    for stream, target in batch.targets.items():
         error = (getattr(velocity, stream) - target).square()
-        weight = given.weights[stream]
+        weight = batch.weights[stream]
         if weight is None:
             result[stream] = error.flatten(1).mean(1)
         else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import math
 import time
 from collections import defaultdict
@@ -22,6 +23,7 @@ from train.speed import Speed
 
 STREAMS: tuple[Stream, ...] = ("video", "audio")
 TASK_NAMES = tuple(TASKS)
+_logger = logging.getLogger(__name__)
 
 
 class Clock:
@@ -145,10 +147,9 @@ class Metrics:
         streams = "  ".join(f"{name[5:]} {value:.4f}" for name, value in table.items() if name.count("/") == 2)
         waiting = seconds.get("data", 0.0) / seconds["total"]
         used = f", {speed['speed/mfu']:.1%} MFU" if "speed/mfu" in speed else ""
-        print(
+        _logger.info(
             f"step {step}/{self._steps}  loss {mean:.4f}  {streams}  norm {values['norm']:.3g}  lr {values['lr']:.3g}  "
-            f"{1000 * times['time/total']:.0f} ms a step, {waiting:.1%} for data{used}",
-            flush=True,
+            f"{1000 * times['time/total']:.0f} ms a step, {waiting:.1%} for data{used}"
         )
         self.write(step, {"loss": mean, "task": task.name, **values, **table, **times, **speed})
 

@@ -18,7 +18,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import FSDPModule, MixedPrecisionPolicy, fully_shard
 from torch.utils.checkpoint import CheckpointPolicy, checkpoint, create_selective_checkpoint_contexts
 
-from engine.config import ConfigError
+from kit.config import ConfigError
 from model.transformer import UniTalking
 from train.config import ParallelConfig
 from train.sequence import use_sequence_parallel

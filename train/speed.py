@@ -1,7 +1,7 @@
 """Tokens, operations and memory of steps: what the hardware did, and what the model needed of it.
 
 Model FLOPs utilisation counts what the mathematics needs: the forward pass with its joint attention as TV2A's mask
-leaves it, twice that backward (weights that stand still need no gradient of their own). Hardware FLOPs utilisation
+leaves it, twice that backward (frozen weights need no gradient of their own). Hardware FLOPs utilisation
 adds what activation checkpointing computes again. Neither counts the recomputation inside flash attention.
 """
 
@@ -16,8 +16,8 @@ import torch
 from model.config import ModelConfig
 from model.flops import forward_flops
 from model.tasks import Task
+from train.batch import Batch
 from train.config import ParallelConfig
-from train.data import Batch
 
 PEAK_TFLOPS = {  # dense bfloat16, of the makers' data sheets
     "A100": 312.0,
@@ -99,8 +99,8 @@ class Speed:
         self._model += samples * operations.model
         self._hardware += samples * operations.hardware
         patch = self._config.patch
-        pictures = 0 if "video" not in task.streams else video[0] * (video[1] // patch[1]) * (video[2] // patch[2])
-        self._tokens += samples * (pictures + audio)
+        frames = 0 if "video" not in task.streams else video[0] * (video[1] // patch[1]) * (video[2] // patch[2])
+        self._tokens += samples * (frames + audio)
 
     def take(self, seconds: float) -> dict[str, float]:
         """Since the last call, which was so long ago; rates are of all ranks, utilisation and memory of one."""

@@ -4,7 +4,10 @@ from __future__ import annotations
 
 import sys
 
-from train.cli import main
+from kit import cli
+from train.cli import program
+
+PROGRAM = program(2)
 
 if __name__ == "__main__":
-    sys.exit(main(2))
+    sys.exit(cli.run(PROGRAM))

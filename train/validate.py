@@ -12,21 +12,22 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from corpus.buckets import Buckets
-from engine.config import ConfigError
+from kit.config import ConfigError, load
+from kit.errors import UserError
 from model.generate import Sampler
-from model.request import Request, RequestError, read_requests
+from model.request import Request, read_requests
 from model.schedule import shift_sigma
 from model.settings import SampleConfig
 from model.tasks import TASKS
 from model.transformer import UniTalking
+from train.batch import Batch, Collate
 from train.config import Recipe
-from train.data import Batch, Stack
 from train.loading import training_clips
-from train.loss import losses, noised_at
+from train.loss import add_noise_at, losses
 from train.metrics import STREAMS
-from train.noise import Draws
 from train.parallel import World, reshard
+from train.step_random import StepRandom
+from unitalking_data.buckets import Buckets
 
 SEED = 20_240_601  # of the noise; every run is measured by the same
 BATCH = 8
@@ -47,13 +48,13 @@ class Validation:
         self._clips = training_clips(
             recipe.data, recipe.model, split=self._config.split, streams=recipe.streams, seed=SEED
         )
-        self._stack, self._parts = Stack(recipe.model), self._cut()
+        self._collate, self._parts = Collate(recipe.model), self._cut()
         self._sampling: SampleConfig | None = None
         if self._config.sample:
             try:
-                self._sampling = SampleConfig.read(self._config.sample, weights=None, device=str(world.device))
+                self._sampling = load(self._config.sample, SampleConfig, ["weights=null", f"device={world.device}"])
                 self._requests = self._read_requests(Sampler(self._sampling, model=model))
-            except (RequestError, OSError) as error:
+            except (UserError, OSError) as error:
                 raise ConfigError(f"validation.sample: {error}") from None
 
     def _cut(self) -> list[list[int]]:
@@ -71,7 +72,7 @@ class Validation:
         world = self._world
         for at in range(world.data_rank, -(-len(self._parts) // world.data_size) * world.data_size, world.data_size):
             clips = self._parts[at % len(self._parts)]
-            yield self._stack([self._clips.clip(clip, 0) for clip in clips]), float(at < len(self._parts))
+            yield self._collate([self._clips.clip(clip, 0) for clip in clips]), float(at < len(self._parts))
 
     @torch.no_grad()
     def measure(self, model: UniTalking) -> tuple[float, dict[str, float]]:
@@ -83,11 +84,11 @@ class Validation:
         model.eval()
         for batch, counts in self._batches():
             batch = batch.to(world.device)
-            draws = Draws(SEED, 0, batch.names, world.device)
+            rng = StepRandom(SEED, 0, batch.names, world.device)
             for t, task in enumerate(tasks):
                 for i, level in enumerate(levels):
                     sigma = level.expand(len(batch.names))
-                    found = losses(model, noised_at(batch, task, draws, {"video": sigma, "audio": sigma}))
+                    found = losses(model, add_noise_at(batch, task, rng, {"video": sigma, "audio": sigma}))
                     for stream, loss in found.items():
                         sums[0, t, STREAMS.index(stream), i] += counts * float(loss.double().sum())
                         sums[1, t, STREAMS.index(stream), i] += counts * len(loss)

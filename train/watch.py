@@ -64,6 +64,7 @@ class Watchdog:
         while not self._done.wait(self._interval):
             step, phase, seconds = self._activity()
             if seconds > self._stall_s:
+                # Not by logging, whose lock the stuck thread may hold.
                 print(f"rank {self._rank}: stuck for {seconds:.0f} s in step {step}, {phase}", file=sys.stderr)
                 if self._store:
                     print(self._report(), file=sys.stderr)
@@ -75,15 +76,16 @@ class Watchdog:
         while not self._done.wait(self._interval):
             step, phase, seconds = self._activity()
             beat = {"step": step, "phase": phase, "seconds": round(seconds, 1), "at": time.time()}
-            with suppress(RuntimeError):  # a store that is gone is told when this rank is stuck
+            with suppress(RuntimeError):  # a store that is gone is reported when this rank is stuck
                 self._store.set(str(self._rank), json.dumps(beat))
 
     def _report(self) -> str:
-        told = ["the store that the ranks met through does not answer: its host, rank 0 or torchrun, is dead or frozen"]
-        reader = _thread(lambda: told.append(self._read()))
+        silent = "the store that the ranks met through does not answer: its host, rank 0 or torchrun, is dead or frozen"
+        report = [silent]
+        reader = _thread(lambda: report.append(self._read()))
         reader.start()
         reader.join(REPORT_S)
-        return told[-1]
+        return report[-1]
 
     def _read(self) -> str:
         beats: dict[int, dict[str, Any]] = {}

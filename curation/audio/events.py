@@ -9,10 +9,10 @@ from typing import Literal, Protocol
 import numpy as np
 import pyarrow as pa
 
-from curation.audio.yamnet import HOP_S, Yamnet
 from engine.stage import SERIES, NotApplicable, OpenClip, Outcome, Stage, StageConfig, Value, field
 from media.clip import SPEECH_RATE, ClipMedia
 from media.resample import resample
+from perception.yamnet import HOP_S, Yamnet
 
 # A group's score is that of its likeliest class. Names that a backend's list lacks are skipped.
 GROUPS = {
@@ -42,7 +42,7 @@ GROUPS = {
 
 
 class Tagger(Protocol):
-    """``classes`` in column order; a call maps mono sound at ``rate`` Hz to ``[patches, classes]`` in 0…1."""
+    """``classes`` in column order; a call maps mono audio at ``rate`` Hz to ``[patches, classes]`` in 0…1."""
 
     classes: list[str]
     rate: int
@@ -102,7 +102,7 @@ class Events(Stage[OpenClip]):
         if self.config.backend == "yamnet":
             self._tagger = Yamnet(weights["yamnet"], classes)
         else:
-            from curation.audio.cnn14 import Cnn14Tagger  # PyTorch, which the other backend's actors do without
+            from perception.cnn14 import Cnn14Tagger  # PyTorch, which the other backend's actors do without
 
             published = self.config.backend == "panns_inference"
             self._tagger = Cnn14Tagger(weights["panns_cnn14"], classes, published=published, device=self.config.device)

@@ -2,18 +2,14 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 
-from curation.audio.bs1770 import integrated_loudness, true_peak
 from engine.stage import OpenClip, Outcome, Stage, StageConfig, Value, field
-
-_ZERO = 2.0**-16  # below half a step of 16-bit audio
-_FULL_SCALE = 0.99
-_FRAME_S = 0.05
+from perception import levels
+from perception.bs1770 import integrated_loudness, true_peak
 
 
 class LoudnessConfig(StageConfig):
@@ -29,7 +25,7 @@ class LoudnessConfig(StageConfig):
 
 
 class Loudness(Stage[OpenClip]):
-    """Whether there is sound, how loud, and how badly it was recorded or resampled.
+    """Whether there is audio, how loud, and how badly it was recorded or resampled.
 
     A clip without audio is a value too (``has_audio`` false, the rest empty): "muted" is about both.
     """
@@ -59,69 +55,16 @@ class Loudness(Stage[OpenClip]):
     def _measure(self, audio: np.ndarray, rate: int) -> dict[str, float | bool | None]:
         if not audio.size:
             return dict.fromkeys(self.values.names) | {"has_audio": False}
-        power = np.mean(np.square(audio), axis=1, dtype=np.float64)
-        peak = true_peak(audio)
+        powers = levels.channel_powers(audio)
         return {
             "has_audio": True,
-            "digital_silence_ratio": float(np.mean(np.abs(audio).max(axis=0) < _ZERO)),
-            "silence_ratio": silence_ratio(audio, rate, self.config.silence_dbfs),
-            "mean_dbfs": decibels(float(power.mean())),
+            "digital_silence_ratio": levels.digital_silence_ratio(audio),
+            "silence_ratio": levels.silence_ratio(audio, rate, self.config.silence_dbfs),
+            "mean_dbfs": levels.decibels(float(powers.mean())),
             "integrated_lufs": integrated_loudness(audio, rate),
-            "true_peak_dbfs": decibels(peak**2),
-            "clipped_ratio": clipped_ratio(audio),
-            "bandwidth_hz": bandwidth(audio, rate, self.config.bandwidth_db),
-            "dc_offset": float(np.abs(audio.mean(axis=1, dtype=np.float64)).max()),
-            "channel_imbalance_db": channel_imbalance(power),
+            "true_peak_dbfs": levels.decibels(true_peak(audio) ** 2),
+            "clipped_ratio": levels.clipped_ratio(audio),
+            "bandwidth_hz": levels.bandwidth(audio, rate, self.config.bandwidth_db),
+            "dc_offset": levels.dc_offset(audio),
+            "channel_imbalance_db": levels.channel_imbalance(powers),
         }
-
-
-def decibels(power: float) -> float | None:
-    """Level of a power (full scale 1) in dB, ``None`` for zero."""
-    return 10 * math.log10(power) if power > 0 else None
-
-
-def silence_ratio(audio: np.ndarray, rate: int, silence_dbfs: float) -> float:
-    """Share of 50 ms frames (the last one may be shorter) with no channel's RMS at ``silence_dbfs`` or more."""
-    starts = np.arange(0, audio.shape[1], max(1, round(rate * _FRAME_S)))
-    lengths = np.diff(starts, append=audio.shape[1])
-    power = np.add.reduceat(np.square(audio), starts, axis=1) / lengths
-    return float(np.mean(power.max(axis=0) < 10 ** (silence_dbfs / 10)))
-
-
-def clipped_ratio(audio: np.ndarray) -> float:
-    """Share of samples that stand in runs of three or more at full scale."""
-    full = np.abs(audio) >= _FULL_SCALE
-    runs = full[:, :-2] & full[:, 1:-1] & full[:, 2:]
-    member = np.zeros_like(full)
-    for shift in range(3):
-        member[:, shift : shift + runs.shape[1]] |= runs
-    return float(member.mean())
-
-
-def bandwidth(audio: np.ndarray, rate: int, below_peak_db: float) -> float | None:
-    """Highest frequency in Hz that the sound reaches, ``None`` for digital silence or under 20 ms.
-
-    Of each bin of a 20–46 ms spectrum the 95th percentile over time is taken (a click or one loud fricative does not
-    decide), then the highest bin within ``below_peak_db`` of the highest one. 8 kHz telephone sound in a
-    44.1 kHz file reads about 4.5 kHz whatever the file says.
-    """
-    mono = audio[np.argmax(np.square(audio).sum(axis=1))]
-    size = 2 ** math.ceil(math.log2(rate * 0.02))
-    if len(mono) < size:
-        return None
-    frames = np.lib.stride_tricks.sliding_window_view(mono, size)[:: size // 2] * np.hanning(size).astype(np.float32)
-    power = np.square(np.abs(np.fft.rfft(frames, axis=1)))
-    rank = int(0.95 * (len(power) - 1))
-    spectrum = np.partition(power, rank, axis=0)[rank]
-    if spectrum.max() == 0:
-        return None
-    last = np.flatnonzero(spectrum >= spectrum.max() * 10 ** (below_peak_db / 10))[-1]
-    return float(last * rate / size)
-
-
-def channel_imbalance(power: np.ndarray) -> float:
-    """Level difference in dB of the first two channels' mean powers, at most 120."""
-    if len(power) < 2:
-        return 0.0
-    first, second = np.maximum(power[:2], 1e-12)
-    return min(120.0, abs(10 * math.log10(first / second)))

@@ -13,13 +13,19 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from curation.audio.vad import Interval, SpeechDetector, join_intervals, load_detector
+from curation.derived import speech_intervals, speech_probabilities
 from engine.stage import INTERVALS, NotApplicable, OpenClip, Outcome, Stage, StageConfig, Value, field
 from media.clip import SPEECH_RATE
+from perception.intervals import Interval, join_intervals
+from perception.vad import load_detector
 
 
 class SentencesConfig(StageConfig):
-    """``max_pause_s``: the longest pause inside one sentence, in seconds."""
+    """Where a sentence ends.
+
+    Attributes:
+        max_pause_s: the longest pause inside one sentence, in seconds.
+    """
 
     max_pause_s: float = 0.4
 
@@ -50,7 +56,7 @@ class Sentences(Stage[OpenClip]):
         return ("silero_vad",)
 
     def setup(self, weights: Mapping[str, Path]) -> None:
-        self._detector: SpeechDetector = load_detector(weights["silero_vad"])
+        self._detector = load_detector(weights["silero_vad"])
 
     def score(self, items: Sequence[OpenClip]) -> list[Outcome]:
         return [self._score(item) for item in items]
@@ -60,7 +66,7 @@ class Sentences(Stage[OpenClip]):
         if not len(media.speech):
             return NotApplicable("no audio")
         duration_s = len(media.speech) / SPEECH_RATE
-        speech = self._detector.intervals(media)
+        speech = speech_intervals(media, self._detector)
         sentences = join_intervals(speech, self.config.max_pause_s)
         speech_s = sum(_lengths(speech), 0.0)
         return Value(
@@ -72,7 +78,7 @@ class Sentences(Stage[OpenClip]):
                 "speech_ratio": speech_s / duration_s,
                 "longest_gap_s": _longest_gap(sentences, duration_s),
                 "longest_sentence_s": max(_lengths(sentences), default=0.0),
-                "mean_probability": float(np.mean(self._detector.probabilities(media))),
+                "mean_probability": float(np.mean(speech_probabilities(media, self._detector))),
             }
         )
 

@@ -7,9 +7,12 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from curation.audio.dnsmos import Dnsmos
-from curation.audio.loudness import decibels
-from curation.audio.noise import (
+from curation.derived import speech_intervals, speech_probabilities
+from engine.stage import SERIES, NotApplicable, OpenClip, Outcome, Stage, Value, field
+from media.clip import ClipMedia
+from perception.dnsmos import Dnsmos
+from perception.levels import decibels
+from perception.noise_floor import (
     frame_powers,
     pause_floor,
     pause_frames,
@@ -18,9 +21,7 @@ from curation.audio.noise import (
     spectral_floor,
     speech_frames,
 )
-from curation.audio.vad import WINDOW_S, load_detector
-from engine.stage import SERIES, NotApplicable, OpenClip, Outcome, Stage, Value, field
-from media.clip import ClipMedia
+from perception.vad import WINDOW_S, load_detector
 
 
 class Snr(Stage[OpenClip]):
@@ -59,12 +60,12 @@ class Snr(Stage[OpenClip]):
         return [self._score(item.media) for item in items]
 
     def _score(self, media: ClipMedia) -> Outcome:
-        intervals = self._detector.intervals(media)
+        intervals = speech_intervals(media, self._detector)
         if not intervals:
             return NotApplicable("no speech" if len(media.speech) else "no audio")
         powers = frame_powers(media.speech)
         spoken = speech_frames(intervals, len(powers))
-        pause = pause_frames(intervals, self._detector.probabilities(media), len(powers))
+        pause = pause_frames(intervals, speech_probabilities(media, self._detector), len(powers))
         level = float(powers[spoken].sum(axis=1).mean())
         in_pauses, in_spectrum = pause_floor(powers, pause), spectral_floor(powers)
         floor = in_spectrum if in_pauses is None else in_pauses

@@ -1,8 +1,8 @@
 """Whose voice it is: how much of the speech each visible face is speaking, by Light-ASD or LR-ASD.
 
-Neither network sees an offset between sound and picture, nor another person's words in the same mouth (1 s late moves
+Neither network sees an offset between audio and video, nor another person's words in the same mouth (1 s late moves
 Light-ASD's mean by -0.18 of a spread of about 1): that is lip sync's question. They do tell a talking face from one
-that does not talk, and speech from other sound.
+that does not talk, and speech from other audio.
 """
 
 from __future__ import annotations
@@ -16,12 +16,13 @@ import numpy as np
 import pyarrow as pa
 from pydantic import Field
 
-from curation.audio.vad import load_detector
-from curation.av.asd import DURATIONS, face_crops, load_asd, speaking_scores, speech_cepstra
-from curation.av.speech_time import runs, speech_frames
-from curation.av.tracks import TRACKER_WEIGHTS, FaceTrack, load_tracker
+from curation.derived import face_tracks, speech_intervals
 from engine.stage import SERIES, NotApplicable, OpenClip, Outcome, Stage, StageConfig, Value, field
 from media.clip import GRID_FPS, SPEECH_RATE, ClipMedia
+from perception.asd import DURATIONS, face_crops, load_asd, speaking_scores, speech_cepstra
+from perception.intervals import frame_times, mask_of, runs
+from perception.tracks import TRACKER_WEIGHTS, FaceTrack, load_tracker
+from perception.vad import load_detector
 
 _SAMPLES_PER_FRAME = round(SPEECH_RATE / GRID_FPS)
 _SPEAKS_S = 0.5  # a face counts among the speaking ones from this much speech on
@@ -61,7 +62,7 @@ SPEAKING = pa.list_(pa.struct([("track", pa.int32()), ("start_s", pa.float32()),
 
 
 @dataclass(frozen=True, slots=True)
-class _Scored:
+class _TrackScores:
     """Scores of one track and, for the same frames, which of them fall in speech."""
 
     start: int
@@ -113,26 +114,26 @@ class ActiveSpeaker(Stage[OpenClip]):
         return [self._score(item.media) for item in items]
 
     def _score(self, media: ClipMedia) -> Outcome:
-        speech = speech_frames(self._detector.intervals(media), len(media.frames))
+        speech = mask_of(speech_intervals(media, self._detector), frame_times(len(media.frames)))
         if not speech.any():
             return NotApplicable("no speech" if len(media.speech) else "no audio")
-        faces = self._tracker.tracks(media)[: self.config.max_tracks]
+        faces = face_tracks(media, self._tracker)[: self.config.max_tracks]
         return Value(_summary([self._score_track(media, face, speech) for face in faces], speech))
 
-    def _score_track(self, media: ClipMedia, face: FaceTrack, speech: np.ndarray) -> _Scored:
+    def _score_track(self, media: ClipMedia, face: FaceTrack, speech: np.ndarray) -> _TrackScores:
         start, stop = int(face.frames[0]), int(face.frames[-1]) + 1
-        sound = media.speech[start * _SAMPLES_PER_FRAME : stop * _SAMPLES_PER_FRAME]
+        audio = media.speech[start * _SAMPLES_PER_FRAME : stop * _SAMPLES_PER_FRAME]
         scores = speaking_scores(
             self._net,
             face_crops(media.frames[start:stop], face.boxes),
-            speech_cepstra(sound),
+            speech_cepstra(audio),
             self.config.durations,
             self.config.encode_once,
         )
-        return _Scored(start, scores, speech[start : start + len(scores)])
+        return _TrackScores(start, scores, speech[start : start + len(scores)])
 
 
-def _summary(tracks: Sequence[_Scored], speech: np.ndarray) -> dict:
+def _summary(tracks: Sequence[_TrackScores], speech: np.ndarray) -> dict:
     covered = np.zeros(len(speech), bool)
     for track in tracks:
         covered[track.start : track.start + len(track.spoken)] |= track.spoken

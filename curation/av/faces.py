@@ -8,10 +8,11 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from curation.av.pose import head_pose
-from curation.av.tracks import TRACKER_WEIGHTS, FaceTrack, load_tracker
+from curation.derived import face_tracks
 from engine.stage import SERIES, NotApplicable, OpenClip, Outcome, Stage, Value, field
 from media.clip import GRID_FPS, ClipMedia
+from perception.head_pose import head_pose
+from perception.tracks import TRACKER_WEIGHTS, FaceTrack, load_tracker
 
 STEP = 5  # ticks of the 25 fps grid between two entries of what is stored over time
 _LIPS = [61, 291, 0, 17]  # corners, upper and lower edge
@@ -81,7 +82,7 @@ class Faces(Stage[OpenClip]):
     def _score(self, media: ClipMedia) -> Outcome:
         if not len(media.frames):
             return NotApplicable("no picture")
-        tracks = self._tracker.tracks(media)
+        tracks = face_tracks(media, self._tracker)
         counts = np.zeros(len(media.frames), np.int32)
         for track in tracks:
             counts[track.frames] += 1

@@ -1,4 +1,4 @@
-"""Do lips and sound belong together, and by how much is one late? The offset of the most talkative face.
+"""Whether lips and audio belong together, and by how much one is late: the offset of the most talkative face.
 
 Two backends under one set of columns: ``syncnet``, the paper's network, when its weights are at hand, and ``lip_cca``,
 this project's own estimator, whose weights ship with it. Their confidences are on different scales and stand in
@@ -16,35 +16,47 @@ import numpy as np
 import pyarrow as pa
 import torch
 
-from curation.audio.noise import frame_powers, pause_floor, pause_frames, ratio_db, spectral_floor, speech_frames
-from curation.audio.vad import Interval, load_detector
-from curation.av import lip_cca, syncnet
-from curation.av.lip_cca import IN_SYNC_FRAMES, load_lip_cca, move_audio
-from curation.av.pose import head_pose
-from curation.av.tracks import TRACKER_WEIGHTS, FaceTrack, load_tracker
+from curation.derived import face_tracks, speech_intervals, speech_probabilities
 from engine.stage import SERIES, NotApplicable, OpenClip, Outcome, Stage, StageConfig, Value, field
 from media.clip import GRID_FPS, ClipMedia
 from media.mel import mfcc
+from perception import lip_cca, syncnet
+from perception.head_pose import head_pose
+from perception.intervals import frame_times, mask_of
+from perception.lip_cca import LipCca, SyncEstimate, load_lip_cca, move_audio
+from perception.mouth import lip_gap
+from perception.noise_floor import speech_snr_db
+from perception.tracks import TRACKER_WEIGHTS, FaceTrack, load_tracker
+from perception.vad import load_detector
 
 # What the estimators can decide on, from the study in docs/lip_cca.md; not what a good clip is.
 MIN_USABLE_S = 3.0
 MAX_YAW = 45.0
 MIN_SNR_DB = 5.0
 MIN_SYNC_C = 1.5  # Ovi and SkyReels-V4 take less for noise
+IN_SYNC_FRAMES = 3
 
 WINDOW, STEP = 125, 25  # frames of the offset over time
-_UPPER_LIP, _LOWER_LIP, _FOREHEAD, _CHIN = 13, 14, 10, 152
 
 
 class LipSyncConfig(StageConfig):
-    """``backend``: the estimator; ``syncnet`` needs its weights, by registry or path."""
+    """Which estimator.
+
+    Attributes:
+        backend: ``lip_cca``, which is part of the code, or ``syncnet``, which needs its weights, by registry or path.
+    """
 
     backend: Literal["lip_cca", "syncnet"] = "lip_cca"
 
 
 @dataclass(frozen=True, slots=True)
-class _Judged:
-    """One comparison: the columns both backends fill, those of one alone, and whether the peak is one."""
+class _Comparison:
+    """One comparison of lips and audio: what both backends give, and the columns that one alone fills.
+
+    Attributes:
+        strength: what speaks for the offset, on the backend's own scale.
+        clear: whether the peak stands out more than noise does.
+    """
 
     offset: int
     offset_s: float
@@ -55,7 +67,7 @@ class _Judged:
 
 
 class LipSync(Stage[OpenClip]):
-    """Offset between the most talkative face and the sound, what speaks for it, and why it may not be trusted.
+    """Offset between the most talkative face and the audio, what speaks for it, and why it may not be trusted.
 
     Where the offset is not 0 the audio is moved by it and compared again: ``residual_offset_frames`` near 0 and
     a ``repaired_strength`` no lower say that a release may re-time the clip.
@@ -104,48 +116,48 @@ class LipSync(Stage[OpenClip]):
     def _score(self, media: ClipMedia) -> Outcome:
         if not len(media.speech):
             return NotApplicable("no audio")
-        intervals = self._detector.intervals(media)
+        intervals = speech_intervals(media, self._detector)
         if not intervals:
             return NotApplicable("no speech")
-        tracks = self._tracker.tracks(media)
+        tracks = face_tracks(media, self._tracker)
         if not tracks:
             return NotApplicable("no face")
-        spoken = _spoken_ticks(intervals, len(media.frames))
+        spoken = mask_of(intervals, frame_times(len(media.frames)))
         index = max(range(len(tracks)), key=lambda k: _talkativeness(tracks[k], spoken))
         track = tracks[index]
         if len(media.speech) // syncnet.SAMPLES_PER_FRAME - track.frames[0] < syncnet.MIN_FRAMES:
             return NotApplicable("the sound ends before the face appears")
         lips, start = self._lips(track, media), int(track.frames[0])
-        judged = self._compare(lips, media.speech, start)
+        found = self._compare(lips, media.speech, start)
 
         usable_s = float(spoken[track.frames].sum() / GRID_FPS)
         turn = float(np.median(np.abs(head_pose(track.landmarks)[:, 0])))
-        snr = self._snr_db(media, intervals)
+        snr = speech_snr_db(media.speech, intervals, speech_probabilities(media, self._detector))
         undecided = [
             reason
             for reason, holds in (
                 ("short", usable_s < MIN_USABLE_S),
                 ("yaw", turn > MAX_YAW),
                 ("snr", snr is not None and snr < MIN_SNR_DB),
-                ("no_peak", not judged.clear),
+                ("no_peak", not found.clear),
             )
             if holds
         ]
-        answer = "in_sync" if abs(judged.offset) <= IN_SYNC_FRAMES else "offset"
+        answer = "in_sync" if abs(found.offset) <= IN_SYNC_FRAMES else "offset"
         repaired = None
-        if judged.offset:
-            repaired = self._compare(lips, move_audio(media.speech, judged.offset / GRID_FPS), start)
+        if found.offset:
+            repaired = self._compare(lips, move_audio(media.speech, found.offset / GRID_FPS), start)
         return Value(
             dict.fromkeys(self.values.names)
-            | judged.columns
+            | found.columns
             | {
                 "estimator": self.config.backend,
                 "answer": "undecided" if undecided else answer,
                 "undecided": undecided,
                 "track": index,
-                "offset_frames": judged.offset,
-                "offset_s": judged.offset_s,
-                "curve": judged.curve.tolist(),
+                "offset_frames": found.offset,
+                "offset_s": found.offset_s,
+                "curve": found.curve.tolist(),
                 "offset_over_time": self._over_time(lips, media.speech, start),
                 "residual_offset_frames": repaired and repaired.offset,
                 "repaired_strength": repaired and repaired.strength,
@@ -156,56 +168,45 @@ class LipSync(Stage[OpenClip]):
         )
 
     def _lips(self, track: FaceTrack, media: ClipMedia) -> np.ndarray | torch.Tensor:
-        """What the backend makes of the picture, once, however often the sound is moved."""
+        """What the backend makes of the frames, once, however often the audio is moved."""
         if self._net is None:
             return lip_cca.lip_series(self._model, track.landmarks)
         return syncnet.embed_lips(self._net, syncnet.crop_track(media.frames[track.frames], track.boxes))
 
-    def _compare(self, lips: np.ndarray | torch.Tensor, speech: np.ndarray, start: int) -> _Judged:
+    def _compare(self, lips: np.ndarray | torch.Tensor, speech: np.ndarray, start: int) -> _Comparison:
         return (self._by_lip_cca if self._net is None else self._by_syncnet)(lips, speech, start)
 
-    def _by_lip_cca(self, lips: np.ndarray, speech: np.ndarray, start: int) -> _Judged:
-        found = lip_cca.compare(self._model, lips, lip_cca.sound_series(self._model, speech), start)
+    def _by_lip_cca(self, lips: np.ndarray, speech: np.ndarray, start: int) -> _Comparison:
+        found = lip_cca.compare(self._model, lips, lip_cca.audio_series(self._model, speech), start)
         columns = {name: getattr(found, name) for name in ("confidence", "evidence", "sync_evidence")}
-        return _Judged(found.offset, found.offset_s, found.evidence, self._model.is_clear(found), found.curve, columns)
+        clear = is_clear(self._model, found)
+        return _Comparison(found.offset, found.offset_s, found.evidence, clear, found.curve, columns)
 
-    def _by_syncnet(self, lips: torch.Tensor, speech: np.ndarray, start: int) -> _Judged:
+    def _by_syncnet(self, lips: torch.Tensor, speech: np.ndarray, start: int) -> _Comparison:
         per_frame = syncnet.SAMPLES_PER_FRAME
         samples = speech[start * per_frame : len(speech) // per_frame * per_frame] * 32768
-        found = syncnet.compare(lips, syncnet.embed_sound(self._net, mfcc(samples)))
+        found = syncnet.compare(lips, syncnet.embed_audio(self._net, mfcc(samples)))
         columns = {"sync_c": found.sync_c, "sync_d": found.sync_d}
         clear = found.sync_c >= MIN_SYNC_C
-        return _Judged(found.offset, found.offset / GRID_FPS, found.sync_c, clear, -found.distances, columns)
+        return _Comparison(found.offset, found.offset / GRID_FPS, found.sync_c, clear, -found.distances, columns)
 
     def _over_time(self, lips: np.ndarray | torch.Tensor, speech: np.ndarray, start: int) -> list[float | None] | None:
         if self._net is not None:
             return None
-        sound = lip_cca.sound_series(self._model, speech)
+        audio = lip_cca.audio_series(self._model, speech)
         series: list[float | None] = []
         for first in range(0, len(lips) - WINDOW + 1, STEP):
-            found = lip_cca.compare(self._model, lips[first : first + WINDOW], sound, start + first)
-            series.append(float(found.offset) if self._model.is_clear(found) else None)
+            found = lip_cca.compare(self._model, lips[first : first + WINDOW], audio, start + first)
+            series.append(float(found.offset) if is_clear(self._model, found) else None)
         return series
 
-    def _snr_db(self, media: ClipMedia, intervals: Sequence[Interval]) -> float | None:
-        powers = frame_powers(media.speech)
-        spoken = speech_frames(intervals, len(powers))
-        floor = pause_floor(powers, pause_frames(intervals, self._detector.probabilities(media), len(powers)))
-        floor = spectral_floor(powers) if floor is None else floor
-        if floor is None or not spoken.any():
-            return None
-        return ratio_db(float(powers[spoken].sum(axis=1).mean()), floor)
 
-
-def _spoken_ticks(intervals: Sequence[Interval], count: int) -> np.ndarray:
-    """bool ``[count]``: ticks of the 25 fps grid inside speech."""
-    times = (np.arange(count) + 0.5) / GRID_FPS
-    return np.any([(times >= start) & (times < end) for start, end in intervals], axis=0)
+def is_clear(model: LipCca, found: SyncEstimate) -> bool:
+    """Whether the peak stands out more than those of audio that does not belong to the face."""
+    near = abs(found.offset) <= lip_cca.NEAR_FRAMES
+    return found.evidence >= (model.floor_in_sync if near else model.floor_offset)
 
 
 def _talkativeness(track: FaceTrack, spoken: np.ndarray) -> float:
     """Ranks tracks: time under speech × size × how much the mouth opens and closes."""
-    points = track.landmarks
-    opening = np.linalg.norm(points[:, _UPPER_LIP] - points[:, _LOWER_LIP], axis=1)
-    height = np.linalg.norm(points[:, _FOREHEAD] - points[:, _CHIN], axis=1)
-    return float(spoken[track.frames].sum() * np.median(track.sizes) * np.std(opening / height))
+    return float(spoken[track.frames].sum() * np.median(track.sizes) * np.std(lip_gap(track.landmarks)))

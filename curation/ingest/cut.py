@@ -8,9 +8,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
-from pydantic import BaseModel, ConfigDict, PositiveFloat, model_validator
+from pydantic import PositiveFloat, model_validator
 
-from corpus.clip import Clip, clip_key, schema_of
+from engine.items import Clip, clip_key, schema_of
+from kit.config import Strict
 
 TOLERANCE_S = 1e-3  # shots are stored as float32: 0.5 ms at two hours
 
@@ -26,10 +27,15 @@ OUTCOME_SCHEMA = pa.schema(
 )
 
 
-class CutConfig(BaseModel):
-    """Clip lengths in seconds, and how many frames next to a cut are left out."""
+class CutConfig(Strict):
+    """How shots become clips.
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
+    Attributes:
+        min_s: shortest clip in seconds.
+        max_s: longest clip in seconds; longer shots are divided.
+        margin_frames: frames next to a cut that are left out.
+    """
+
     min_s: PositiveFloat = 3.0
     max_s: PositiveFloat = 10.0
     margin_frames: int = 1
@@ -42,7 +48,7 @@ class CutConfig(BaseModel):
 
 
 class Cut(NamedTuple):
-    """``clips`` are rows of :class:`corpus.clip.Clip`; ``outcomes`` has one row a source, ``OUTCOME_SCHEMA``."""
+    """``clips`` are rows of :class:`engine.items.Clip`; ``outcomes`` has one row a source, ``OUTCOME_SCHEMA``."""
 
     clips: pa.Table
     outcomes: pa.Table
@@ -57,7 +63,7 @@ def cut(sources: pa.Table, config: CutConfig, splitter: str) -> Cut:
     by URI is cut. Clips are sorted by URI and start; the order of ``sources`` does not matter.
 
     Args:
-        sources: the columns of :class:`corpus.clip.Source`, ``status`` and the values of
+        sources: the columns of :class:`engine.items.Source`, ``status`` and the values of
             :class:`curation.ingest.source.SourceStage` (null unless ``status`` is ``value``).
         splitter: version and settings of the shot detector, part of every clip's key.
     """

@@ -17,10 +17,10 @@ import fsspec
 import pyarrow as pa
 import pyarrow.compute as pc
 from fsspec.implementations.local import LocalFileSystem
-from pydantic import BaseModel, ConfigDict
 
-from corpus.clip import Source, schema_of
 from curation.ingest.tables import LISTINGS, Columns, ListingError, read_table, seconds
+from engine.items import Source, schema_of
+from kit.config import Strict
 
 VIDEO_EXTENSIONS = (
     *("3gp", "asf", "avi", "flv", "m2ts", "m4v", "mkv", "mov", "mp4", "mpeg", "mpg"),
@@ -28,7 +28,7 @@ VIDEO_EXTENSIONS = (
 )
 
 
-class ListingConfig(BaseModel):
+class ListingConfig(Strict):
     """Where the media is.
 
     Attributes:
@@ -41,7 +41,6 @@ class ListingConfig(BaseModel):
         extensions: what counts as media in folders and globs, without dot, in any case.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     inputs: tuple[str, ...]
     columns: Columns = Columns()
     root: str | None = None
@@ -50,7 +49,7 @@ class ListingConfig(BaseModel):
 
 
 def list_sources(config: ListingConfig) -> pa.Table:
-    """All sources of ``config`` as rows of :class:`corpus.clip.Source`, sorted by URI, each URI once.
+    """All sources of ``config`` as rows of :class:`engine.items.Source`, sorted by URI, each URI once.
 
     Rows of one URI with different segments become one source with those segments; the first row's licence
     counts. The schema's metadata has ``rows`` (as listed) and ``duplicates`` (rows that said nothing new).

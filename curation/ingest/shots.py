@@ -1,32 +1,30 @@
-"""Where shots begin and end, from 48 x 27 pictures of every frame.
+"""Where shots begin and end, from every frame of a video at 48 x 27 pixels.
 
 Two detectors. ``transnetv2`` is the network, which also finds dissolves and fades and spares fast motion; since
-it costs 0.03 s a frame on one core, it runs only over the windows in which the picture changes enough for a
-transition. ``content`` is the change itself: a peak between two frames that stands out from its neighbours, after
-the adaptive content detector of PySceneDetect; it finds hard cuts alone.
+it costs 0.03 s a frame on one core, it runs only over the windows in which the frames change enough for a
+transition. ``content`` is the change itself: a peak between two frames that stands out from its neighbours and
+lasts, after the adaptive content detector of PySceneDetect; it finds hard cuts alone.
 
-Changes are mean absolute differences of 8-bit luma and chroma over the small picture, 0 to 255.
+Changes are those of :mod:`perception.frame_change`, 0 to 255.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator
-from typing import Literal, NamedTuple
+from typing import Literal
 
-import cv2
 import numpy as np
 import torch
 from pydantic import Field
 
-from curation.ingest.transnet import WIDTH, WINDOW, TransNetV2
 from engine.stage import StageConfig
+from perception.frame_change import frame_changes
+from perception.intervals import runs
+from perception.transnet import WINDOW, TransNetV2
 
 MARGIN = WINDOW // 4  # frames of context on either side of what a window decides
 STEP = WINDOW - 2 * MARGIN
 BLOCK = 10 * STEP  # frames scored at a time, which bounds the memory of a long video
-SLOW_LAG = 12  # frames over which a dissolve or a fade shows
-NEIGHBOURS = 4  # frames on either side that a peak is compared with
-FLOOR = 0.3  # of the neighbours' change, so that noise in a still picture is no peak
 
 
 class ShotConfig(StageConfig):
@@ -35,10 +33,10 @@ class ShotConfig(StageConfig):
     Attributes:
         backend: ``transnetv2`` or ``content``, see the module.
         threshold: probability from which the network's answer is a transition, its publisher's default.
-        cut_change, cut_ratio: ``content`` cuts where the picture changes by at least this much and by at least
+        cut_change, cut_ratio: ``content`` cuts where the frame changes by at least this much and by at least
             this many times what it changes around. Hard cuts between talking heads change it by 9 to 60 and
             7 to 60 times, a talking head by less than 8.
-        screen_change, screen_slow: the network runs where the picture changes by at least ``screen_change``, as
+        screen_change, screen_slow: the network runs where the frame changes by at least ``screen_change``, as
             a peak of ``cut_ratio``, or by ``screen_slow`` within half a second; 0 runs it everywhere.
     """
 
@@ -50,34 +48,9 @@ class ShotConfig(StageConfig):
     screen_slow: float = Field(12.0, ge=0)
 
 
-class Changes(NamedTuple):
-    """Per frame of a block: change to the next frame, that as a multiple of its surroundings, change over
-    ``SLOW_LAG`` frames around it, and whether the picture stays changed (a flash does not)."""
-
-    fast: np.ndarray
-    ratio: np.ndarray
-    slow: np.ndarray
-    lasting: np.ndarray
-
-
 # Scores one block, uint8 ``[MARGIN + n + MARGIN, 27, 48, 3]``, to probabilities ``[n, 2]``: that the transition to the
 # next shot is centred on the frame (hard cut: the last frame of its shot), and that the frame is part of one.
-Detector = Callable[[np.ndarray], np.ndarray]
-
-
-def changes(block: np.ndarray) -> Changes:
-    """Of the central frames of a block of RGB frames ``[MARGIN + n + MARGIN, 27, 48, 3]``; float ``[n]`` each."""
-    small = cv2.cvtColor(block.reshape(-1, WIDTH, 3), cv2.COLOR_RGB2YCrCb).reshape(block.shape).astype(np.int16)
-
-    def between(lag_back: int, lag_on: int) -> np.ndarray:
-        before, after = small[MARGIN - lag_back :], small[MARGIN + lag_on :]
-        count = len(block) - 2 * MARGIN
-        return np.abs(after[:count] - before[:count]).mean((1, 2, 3))
-
-    around = np.stack([between(-lag, lag + 1) for lag in range(-NEIGHBOURS, NEIGHBOURS + 1) if lag])
-    fast = between(0, 1)
-    half = SLOW_LAG // 2
-    return Changes(fast, fast / (np.median(around, axis=0) + FLOOR), between(half, half), between(2, 3))
+ShotDetector = Callable[[np.ndarray], np.ndarray]
 
 
 class ContentDetector:
@@ -87,7 +60,7 @@ class ContentDetector:
         self._config = config
 
     def __call__(self, block: np.ndarray) -> np.ndarray:
-        found = changes(block)
+        found = frame_changes(block, MARGIN)
         peak = (found.fast >= self._config.cut_change) & (found.ratio >= self._config.cut_ratio)
         lasting = found.lasting >= self._config.cut_change / 2
         return np.repeat((peak & lasting)[:, None], 2, axis=1).astype(np.float32)
@@ -108,7 +81,7 @@ class TransNetDetector:
     @torch.inference_mode()
     def __call__(self, block: np.ndarray) -> np.ndarray:
         count = len(block) - 2 * MARGIN
-        config, found = self._config, changes(block)
+        config, found = self._config, frame_changes(block, MARGIN)
         peak = (found.fast >= config.screen_change) & (found.ratio >= config.cut_ratio)
         candidate = peak | (found.slow >= config.screen_slow)
         result = np.zeros((count, 2), np.float32)
@@ -127,7 +100,7 @@ class TransNetDetector:
 
 
 def find_shots(
-    frames: Iterable[tuple[float, np.ndarray]], detector: Detector, threshold: float, duration_s: float
+    frames: Iterable[tuple[float, np.ndarray]], detector: ShotDetector, threshold: float, duration_s: float
 ) -> list[dict[str, float]]:
     """Shots as ``{"start_s", "end_s"}`` in seconds, in order and disjoint.
 
@@ -140,12 +113,12 @@ def find_shots(
     times: list[float] = []
     scores = [np.zeros((0, 2), np.float32)]
 
-    def pictures() -> Iterator[np.ndarray]:
-        for time_s, picture in frames:
+    def timed_frames() -> Iterator[np.ndarray]:
+        for time_s, frame in frames:
             times.append(time_s)
-            yield picture
+            yield frame
 
-    for block in blocks(pictures()):
+    for block in blocks(timed_frames()):
         scores.append(detector(block))
     if not times:
         return []
@@ -157,14 +130,14 @@ def find_shots(
     return [shot for shot in shots if shot["end_s"] > shot["start_s"]]
 
 
-def blocks(pictures: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
+def blocks(frames: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
     """Overlapping blocks of at most ``BLOCK`` frames with ``MARGIN`` frames of context on either side, at the
     video's ends repetitions of its first and last frame."""
     held: list[np.ndarray] = []
-    for picture in pictures:
+    for frame in frames:
         if not held:
-            held = [picture] * MARGIN
-        held.append(picture)
+            held = [frame] * MARGIN
+        held.append(frame)
         if len(held) == MARGIN + BLOCK + MARGIN:
             yield np.stack(held)
             held = held[BLOCK:]
@@ -173,7 +146,7 @@ def blocks(pictures: Iterable[np.ndarray]) -> Iterator[np.ndarray]:
 
 
 def shot_bounds(scores: np.ndarray, threshold: float) -> tuple[np.ndarray, np.ndarray]:
-    """First and last frames of the shots from scores ``[n, 2]``, see :data:`Detector`.
+    """First and last frames of the shots from scores ``[n, 2]``, see :data:`ShotDetector`.
 
     A transition is a run of frames above the threshold in the first column, widened to the run in the second
     that it lies in. The first frame of a transition still belongs to the shot before, as in the publisher's
@@ -184,10 +157,8 @@ def shot_bounds(scores: np.ndarray, threshold: float) -> tuple[np.ndarray, np.nd
         return np.zeros(0, np.int64), np.zeros(0, np.int64)
     centre = scores[:, 0] > threshold
     either = centre | (scores[:, 1] > threshold)
-    edges = np.diff(np.concatenate([[0], either, [0]]).astype(np.int8))
-    first, last = np.flatnonzero(edges == 1), np.flatnonzero(edges == -1) - 1
-    transition = [bool(centre[a : b + 1].any()) for a, b in zip(first, last, strict=True)]
-    first, last = first[transition], last[transition]
-    starts, ends = np.concatenate([[0], last + 1]), np.concatenate([first, [count - 1]])
+    transitions = [(first, stop) for first, stop in runs(either) if centre[first:stop].any()]
+    starts = np.array([0, *(stop for _, stop in transitions)])
+    ends = np.array([*(first for first, _ in transitions), count - 1])
     whole = starts <= ends
     return starts[whole], ends[whole]

@@ -15,13 +15,13 @@ import numpy as np
 import pyarrow as pa
 from av.video.reformatter import VideoReformatter
 
-from corpus.clip import Source
-from curation.ingest.shots import ContentDetector, Detector, ShotConfig, TransNetDetector, find_shots
-from curation.ingest.transnet import HEIGHT, WIDTH, load_transnet
-from engine.stage import INTERVALS, Failed, Outcome, Resources, Stage, Value, field
+from curation.ingest.shots import ContentDetector, ShotConfig, ShotDetector, TransNetDetector, find_shots
+from engine.items import Source
+from engine.stage import INTERVALS, Failure, Outcome, Resources, Stage, Value, field
 from media.clip import MediaError
 from media.open import MAX_PIXELS, OpenMedia, is_url, open_bytes, open_media
 from media.probe import content_hash, probe
+from perception.transnet import HEIGHT, WIDTH, load_transnet
 
 
 class SourceStage(Stage[Source]):
@@ -59,7 +59,7 @@ class SourceStage(Stage[Source]):
         return ("transnetv2",) if self.config.backend == "transnetv2" else ()
 
     def setup(self, weights: Mapping[str, Path]) -> None:
-        self._detector: Detector
+        self._detector: ShotDetector
         if self.config.backend == "transnetv2":
             self._detector = TransNetDetector(load_transnet(weights["transnetv2"]), self.config)
         else:
@@ -72,14 +72,14 @@ class SourceStage(Stage[Source]):
         try:
             with local_copy(uri) as (path, content):
                 info = probe(path)
-                shots = find_shots(small_pictures(path), self._detector, self.config.threshold, info.duration_s)
+                shots = find_shots(small_frames(path), self._detector, self.config.threshold, info.duration_s)
                 if not shots:
-                    return Failed("media", f"{path!r}: no frame can be decoded".replace(path, uri))
+                    return Failure("media", f"{path!r}: no frame can be decoded".replace(path, uri))
                 return Value({**asdict(info), "content": content, "shots": shots})
         except MediaError as error:
-            return Failed("media", str(error))
+            return Failure("media", str(error))
         except OSError as error:
-            return Failed("io", f"{uri!r}: {error}")
+            return Failure("io", f"{uri!r}: {error}")
 
 
 @contextmanager
@@ -111,7 +111,7 @@ def local_copy(uri: str) -> Iterator[tuple[str, str]]:
             raise MediaError(str(error).replace(path, uri)) from error
 
 
-def small_pictures(uri: str) -> Iterator[tuple[float, np.ndarray]]:
+def small_frames(uri: str) -> Iterator[tuple[float, np.ndarray]]:
     """Time in seconds from the video's start and uint8 RGB ``[27, 48, 3]`` of every frame that can be decoded."""
     with open_media(uri) as media:
         media.video.codec_context.thread_count = 1

@@ -13,29 +13,31 @@ import fsspec
 import pyarrow as pa
 import pyarrow.csv
 import pyarrow.parquet as pq
-from pydantic import BaseModel, ConfigDict
+
+from kit.config import Strict
+from kit.errors import UserError
 
 DELIMITED = {".csv": ",", ".tsv": "\t"}
 LISTINGS = (".txt", *DELIMITED, ".parquet", ".jsonl")
 BATCH_ROWS = 1 << 17
 
 
-class ListingError(ValueError):
+class ListingError(UserError):
     """The listing cannot be used. The message names the file, what is wrong and what to change."""
 
 
-class Columns(BaseModel):
+class Columns(Strict):
     """Which columns of a table mean what; every other column is kept verbatim in the provenance.
 
     Attributes:
         uri: path or URL of the media file.
-        strip, suffix: a prefix to take off each value of ``uri`` and an ending to put to it where it lacks
-            it, for tables that name files without extension or below another folder.
+        strip: a prefix to take off each value of ``uri``, for tables that name files below another folder.
+        suffix: an ending to put to each value of ``uri`` that lacks it, for tables that name files without extension.
         licence: licence of the row, over the listing's default.
-        start, end: where the listing holds cuts made by others, their bounds in seconds or ``H:MM:SS.mmm``.
+        start: where the listing holds cuts made by others, where each begins, in seconds or ``H:MM:SS.mmm``.
+        end: where each of those cuts ends.
     """
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
     uri: str = "uri"
     strip: str = ""
     suffix: str = ""

@@ -4,33 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, Protocol, TypedDict
+from typing import Any, TypedDict
 
 import pyarrow as pa
 
-VERDICTS = ("kept", "dropped", "undecided", "quarantined")
-STATUSES = ("value", "not_applicable", "failed", "skipped")
-
-
-class Rule(Protocol):
-    """One threshold: a clip passes where ``min <= score <= max`` (a bound that is ``None`` is open).
-
-    ``score`` is ``<stage>.<value>``; ``absent`` says what a measure without meaning for the clip does
-    (not applicable, or no value in that column); ``why`` says where the threshold came from.
-    """
-
-    @property
-    def reason(self) -> str: ...
-    @property
-    def score(self) -> str: ...
-    @property
-    def min(self) -> float | None: ...
-    @property
-    def max(self) -> float | None: ...
-    @property
-    def absent(self) -> Literal["drop", "pass"]: ...
-    @property
-    def why(self) -> str: ...
+from curation.thresholds import Threshold
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +70,7 @@ class StageUse(TypedDict, total=False):
     not_run: bool
 
 
-class Quarantined(TypedDict):
+class QuarantineRow(TypedDict):
     """One row that failed for good. ``stage`` may be the ingest's probe, ``key`` then names a source."""
 
     key: str
@@ -109,10 +87,11 @@ class ReportInput:
 
     Attributes:
         scores: one row a clip: ``key, source_uri, start_s, end_s, width, height, fps, licence, provenance``;
-            per stage ``<stage>.status`` (one of ``STATUSES``, null = not run yet), ``<stage>.detail``,
-            ``<stage>.seconds`` and its values as ``<stage>.<value>`` with a ``description`` in the field's
-            metadata; ``verdict`` (one of ``VERDICTS``, null counts as undecided), ``reasons`` (list<string>,
-            all, in tier order), ``pending`` (list<string>, stages that failed or have not run).
+            per stage ``<stage>.status`` (one of :data:`engine.ledger.STATUSES`, null = not run yet),
+            ``<stage>.detail``, ``<stage>.seconds`` and its values as ``<stage>.<value>`` with a ``description`` in
+            the field's metadata; ``verdict`` (one of :data:`curation.select.VERDICTS`, null counts as undecided),
+            ``reasons`` (list<string>, all, in tier order), ``pending`` (list<string>, stages that failed or have
+            not run).
         rules: the thresholds that made the verdicts.
         funnel: from the listing to what is kept, in order.
         accounts: one for the sources, one for the clips.
@@ -126,10 +105,10 @@ class ReportInput:
     """
 
     scores: pa.Table
-    rules: Sequence[Rule]
+    rules: Sequence[Threshold]
     funnel: Sequence[Step]
     accounts: Sequence[Account]
-    quarantine: Sequence[Quarantined]
+    quarantine: Sequence[QuarantineRow]
     stages: Sequence[StageUse]
     run: Mapping[str, Any]
     speech: str | None = None

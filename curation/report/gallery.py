@@ -10,9 +10,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.report.data import VERDICTS, ReportInput, Rule
+from curation.report.data import ReportInput
 from curation.report.measures import description, is_numeric, measure_names, stage_of
 from curation.report.thumbnails import COLUMNS, ClipRef, Thumbnail, thumbnail
+from curation.select import VERDICTS
+from curation.thresholds import Threshold
+from kit.web.numbers import number
 
 _TEXT = 160
 _SPARK_POINTS = 60
@@ -118,11 +121,11 @@ def tiles(report: ReportInput, rows: Sequence[int], run: Runner) -> list[Tile]:
     if len(media) != len(clips):
         raise RuntimeError(f"the thumbnail runner answered {len(media)} of {len(clips)} clips")
     names = measure_names(shown)
-    return [_tile(report, shown.schema, names, clip, picture) for clip, picture in zip(clips, media, strict=True)]
+    return [_tile(report, shown.schema, names, clip, image) for clip, image in zip(clips, media, strict=True)]
 
 
 def _tile(
-    report: ReportInput, schema: pa.Schema, names: list[str], clip: dict[str, Any], picture: Thumbnail | Exception
+    report: ReportInput, schema: pa.Schema, names: list[str], clip: dict[str, Any], image: Thumbnail | Exception
 ) -> Tile:
     seconds = clip["end_s"] - clip["start_s"]
     stages = []
@@ -141,16 +144,16 @@ def _tile(
         pending=tuple(clip["pending"] or ()),
         stages=tuple(stages),
         speech=spans(speech or [], seconds, COLUMNS),
-        media=picture if isinstance(picture, Thumbnail) else f"{picture}" or type(picture).__name__,
+        media=image if isinstance(image, Thumbnail) else f"{image}" or type(image).__name__,
     )
 
 
-def _cell(kind: pa.DataType, name: str, value: Any, seconds: float, rules: Sequence[Rule]) -> Cell:
+def _cell(kind: pa.DataType, name: str, value: Any, seconds: float, rules: Sequence[Threshold]) -> Cell:
     short = name.split(".", 1)[1]
     if value is None:
         return Cell(short, "–")
     if is_numeric(kind):
-        broken = [demand(rule) for rule in rules if rule.score == name and not _meets(rule, float(value))]
+        broken = [demand(rule) for rule in rules if rule.score == name and not rule.passes(float(value))]
         return Cell(short, number(value), breaks=", ".join(broken))
     if pa.types.is_list(kind) and is_numeric(kind.value_type):
         return Cell(short, f"{len(value)} values", spark=sparkline(value))
@@ -171,28 +174,11 @@ def _cut(text: str) -> str:
     return text if len(text) <= _TEXT else text[: _TEXT - 1] + "…"
 
 
-def _meets(rule: Rule, value: float) -> bool:
-    return (rule.min is None or value >= rule.min) and (rule.max is None or value <= rule.max)
-
-
-def demand(rule: Rule) -> str:
+def demand(rule: Threshold) -> str:
     """The rule in words: "≥ 0.5", "0.1 … 0.9"."""
     if rule.min is None or rule.max is None:
         return f"≥ {number(rule.min)}" if rule.min is not None else f"≤ {number(rule.max)}"
     return f"{number(rule.min)} … {number(rule.max)}"
-
-
-def number(value: float | int | bool | None) -> str:
-    """Four significant digits, whole numbers with thousands separators."""
-    if value is None:
-        return "–"
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    if value != value:
-        return "–"
-    if isinstance(value, int) or (abs(value) < 1e15 and value == int(value)):
-        return f"{int(value):,}".replace("-", "−")
-    return f"{value:.4g}".replace("-", "−")
 
 
 def spans(intervals: Sequence[dict[str, float]], seconds: float, width: float) -> tuple[tuple[float, float], ...]:

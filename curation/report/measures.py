@@ -1,4 +1,4 @@
-"""Columns of scores turned into bounded views: histograms, and what another threshold would keep.
+"""Summarise columns of scores: histograms, and how many clips another threshold would keep.
 
 Everything is vectorised over the clips, and what comes out has a size that does not grow with them.
 """
@@ -14,7 +14,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.report.data import STATUSES, ReportInput, Rule, StageUse
+from curation.report.data import ReportInput, StageUse
+from curation.thresholds import Threshold
+from engine.ledger import STATUSES
 
 _BINS = 36
 _STOPS_A_BIN = 4
@@ -95,7 +97,7 @@ class Sweep:
 class RuleView:
     """A rule that was applied, the measure it reads and its effect."""
 
-    rule: Rule
+    rule: Threshold
     measure: Measure
     passed: int
     failed: int
@@ -104,7 +106,7 @@ class RuleView:
 
 
 @dataclass(frozen=True, slots=True)
-class Judgement:
+class RuleSummary:
     """All rules over all clips.
 
     Attributes:
@@ -115,7 +117,7 @@ class Judgement:
     """
 
     rules: list[RuleView] = field(default_factory=list)
-    unapplied: list[tuple[Rule, str]] = field(default_factory=list)
+    unapplied: list[tuple[Threshold, str]] = field(default_factory=list)
     kept: int = 0
     disagreeing: int = 0
 
@@ -207,7 +209,7 @@ def _round_step(step: float) -> float:
     return next(power * lead for lead in (1, 2, 2.5, 5, 10) if power * lead >= step * (1 - 1e-9))
 
 
-def judge(report: ReportInput) -> Judgement:
+def apply_rules(report: ReportInput) -> RuleSummary:
     """Apply the rules to the table once more, to count what each of them does alone and with the others."""
     scores, stages = report.scores, {stage["name"]: stage for stage in report.stages}
     applied, unapplied = [], []
@@ -228,10 +230,10 @@ def judge(report: ReportInput) -> Judgement:
     follows = (fails == 0) & (unknowns == 0) & (pending == 0) & ~quarantined
     kept = pc.equal(verdict, "kept").to_numpy()
     views = [_view(scores, rule, fails, unknowns, pending > 0, quarantined) for rule in applied]
-    return Judgement(views, unapplied, int(follows.sum()), int((follows != kept).sum()))
+    return RuleSummary(views, unapplied, int(follows.sum()), int((follows != kept).sum()))
 
 
-def _why_unapplied(scores: pa.Table, rule: Rule, stage: StageUse | None) -> str:
+def _why_unapplied(scores: pa.Table, rule: Threshold, stage: StageUse | None) -> str:
     if stage is not None and stage.get("not_run"):
         return f"stage {stage['name']} did not run"
     if rule.score not in scores.column_names or f"{stage_of(rule.score)}.status" not in scores.column_names:
@@ -241,7 +243,7 @@ def _why_unapplied(scores: pa.Table, rule: Rule, stage: StageUse | None) -> str:
     return ""
 
 
-def _outcome(rule: Rule, values: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+def _outcome(rule: Threshold, values: np.ndarray, states: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """(passes, fails) as boolean masks; neither where the stage has no answer."""
     measured = ~np.isnan(values)
     absent = ~measured & ((states == _VALUE) | (states == _NOT_APPLICABLE))
@@ -256,7 +258,7 @@ def _outcome(rule: Rule, values: np.ndarray, states: np.ndarray) -> tuple[np.nda
 
 def _view(
     scores: pa.Table,
-    rule: Rule,
+    rule: Threshold,
     fails: np.ndarray,
     unknowns: np.ndarray,
     unfinished: np.ndarray,
@@ -281,7 +283,7 @@ def _view(
 
 
 def _sweep(
-    rule: Rule,
+    rule: Threshold,
     bound: str,
     values: np.ndarray,
     bins: Histogram,

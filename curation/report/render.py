@@ -1,27 +1,28 @@
-"""Puts the page together and writes it."""
+"""Render the report's page and write it with its summary."""
 
 from __future__ import annotations
 
 import json
 import math
-import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import jinja2
-from markupsafe import Markup
 
-from curation.report.data import VERDICTS, ReportInput
-from curation.report.gallery import Runner, choose, demand, measure_titles, number, one_by_one, tiles
-from curation.report.measures import Histogram, is_numeric, judge, measure, measure_names, values_and_states
+from curation.report.data import ReportInput
+from curation.report.gallery import Runner, choose, demand, measure_titles, one_by_one, tiles
+from curation.report.measures import Histogram, apply_rules, is_numeric, measure, measure_names, values_and_states
 from curation.report.summary import quarantine_counts, reason_counts, summarise, verdict_counts, with_verdicts
 from curation.report.thumbnails import COLUMNS, WAVE_HEIGHT, Thumbnail
+from curation.select import VERDICTS
+from kit.web.numbers import number
+from kit.web.page import environment, render, write_page
+from unitalking_data.storage import Store
 
 QUARANTINE_ROWS = 500
 PLOT = (400, 120)
-_HERE = Path(__file__).parent
 _MARKS = {"kept": "✓", "dropped": "✕", "undecided": "?", "quarantined": "!"}
 
 
@@ -39,69 +40,47 @@ def build(report: ReportInput, out_dir: str | Path, *, clips: int = 300, run: Ru
     out = Path(out_dir)
     out.mkdir(parents=True, exist_ok=True)
     report = replace(report, scores=with_verdicts(report.scores))
-    judgement = judge(report)
-    ruled = {view.rule.score for view in judgement.rules}
+    ruling = apply_rules(report)
+    ruled = {view.rule.score for view in ruling.rules}
     others = [
         measure(report.scores, name, *values_and_states(report.scores, name), marks=())
         for name in measure_names(report.scores)
         if name not in ruled and is_numeric(report.scores.schema.field(name).type)
     ]
     shown = tiles(report, choose(report.scores, clips), run)
-    summary = summarise(report, judgement, others, [tile.key for tile in shown])
-    page = (
-        _environment()
-        .get_template("template.html")
-        .render(
-            report=report,
-            summary=summary,
-            judgement=judgement,
-            others=others,
-            tiles=shown,
-            filters=_filters(report, shown),
-            quarantine=report.quarantine[:QUARANTINE_ROWS],
-            quarantine_counts=quarantine_counts(report),
-            funnel=_funnel(report),
-            titles=measure_titles(report),
-            busiest=max((stage.get("cpu_seconds") or 0 for stage in report.stages), default=0),
-            sweeps=[[sweep.as_json(view.measure.histogram) for sweep in view.sweeps] for view in judgement.rules],
-            facts={name: value for name, value in report.run.items() if name != "config"},
-        )
+    summary = summarise(report, ruling, others, [tile.key for tile in shown])
+    page = render(
+        _environment(),
+        "template.html",
+        styles=["style.css"],
+        scripts=["script.js"],
+        report=report,
+        summary=summary,
+        ruling=ruling,
+        others=others,
+        tiles=shown,
+        filters=_filters(report, shown),
+        quarantine=report.quarantine[:QUARANTINE_ROWS],
+        quarantine_counts=quarantine_counts(report),
+        funnel=_funnel(report),
+        titles=measure_titles(report),
+        busiest=max((stage.get("cpu_seconds") or 0 for stage in report.stages), default=0),
+        sweeps=[[sweep.as_json(view.measure.histogram) for sweep in view.sweeps] for view in ruling.rules],
+        facts={name: value for name, value in report.run.items() if name != "config"},
     )
-    _write(out / "summary.json", json.dumps(summary, indent=1).encode())
-    _write(out / "index.html", page.encode("utf-8", "backslashreplace"))
+    Store(out).write_bytes("summary.json", json.dumps(summary, indent=1).encode())
+    write_page(out / "index.html", page)
     return out / "index.html"
 
 
-def _write(path: Path, content: bytes) -> None:
-    temporary = path.with_name(f".{path.name}.{os.getpid()}")
-    try:
-        temporary.write_bytes(content)
-        temporary.replace(path)
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
 def _environment() -> jinja2.Environment:
-    environment = jinja2.Environment(
-        loader=jinja2.FileSystemLoader(_HERE),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters |= {
-        "count": lambda value: f"{value:,}",
-        "number": number,
-        "percent": percent,
-        "seconds": duration,
-        "bytes": size,
+    pages = environment(Path(__file__).parent)
+    pages.filters |= {
         "bars": bars,
         "peak": peak,
         "rate": lambda value: number(value if value is None else float(f"{value:.3g}")),
-        "moment": lambda text: f"{text}".replace("T", " ").replace("+00:00", " UTC"),
     }
-    environment.globals |= {
-        "asset": lambda name: Markup((_HERE / name).read_text(encoding="utf-8")),
+    pages.globals |= {
         "demand": demand,
         "mark": _MARKS,
         "verdicts": VERDICTS,
@@ -111,7 +90,7 @@ def _environment() -> jinja2.Environment:
         "ticks": ticks,
         "is_picture": lambda media: isinstance(media, Thumbnail),
     }
-    return environment
+    return pages
 
 
 def _funnel(report: ReportInput) -> list[dict[str, Any]]:
@@ -173,36 +152,6 @@ def ticks(bins: Histogram) -> list[tuple[float, str]]:
     return [(round(100 * share, 2), label) for (share, _), label in zip(marks, labels, strict=True)]
 
 
-def percent(part: float, whole: float = 1.0) -> str:
-    """ "12.3 %", and "<0.1 %" rather than a zero that is none; "–" of nothing."""
-    if not whole:
-        return "–"
-    share = 100 * part / whole
-    if 0 < share < 0.1:
-        return "<0.1 %"
-    return f"{share:.1f} %" if share < 99.95 or part == whole else ">99.9 %"
-
-
-def duration(seconds: float | None) -> str:
-    if seconds is None:
-        return "–"
-    if seconds >= 7200:
-        return f"{seconds / 3600:,.1f} h"
-    if seconds >= 120:
-        return f"{seconds / 60:.1f} min"
-    return f"{seconds:.1f} s" if seconds >= 1 else f"{1000 * seconds:.3g} ms"
-
-
 def peak(dbfs: float) -> str:
     """ "peak −7 dBFS", or "silent"."""
     return f"peak {number(round(dbfs))} dBFS" if math.isfinite(dbfs) else "silent"
-
-
-def size(count: float | None) -> str:
-    if count is None:
-        return "–"
-    for unit in ("B", "KiB", "MiB"):
-        if count < 1024:
-            return f"{count:.0f} {unit}"
-        count /= 1024
-    return f"{count:.1f} GiB"

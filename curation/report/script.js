@@ -1,11 +1,8 @@
-"use strict";
 (() => {
-  const count = (value) => value.toLocaleString("en-US");
-  const part = (root, name) => root.querySelector(`[data-part="${name}"]`);
-  document.documentElement.classList.add("live");
+  const { count, part, pressed } = kit;
 
   // Thresholds: every slider looks its counts up in a table made for all its stops.
-  const sweeps = JSON.parse(document.getElementById("sweeps").textContent);
+  const sweeps = kit.data("sweeps");
   const readable = (value, decimals) => {
     const fixed = value.toFixed(decimals);
     return (Number(fixed) === value ? value.toString() : fixed).replace("-", "−");
@@ -71,35 +68,19 @@
     });
   }
 
-  // Gallery: pressed filters add up; none pressed shows all.
+  // Gallery.
   const buttons = [...document.querySelectorAll("#filters [data-filter]")];
-  const all = buttons.find((button) => button.dataset.filter === "all");
   const tiles = [...document.querySelectorAll(".tile")].map((element) => ({
     element,
     verdict: element.dataset.verdict,
     reasons: JSON.parse(element.dataset.reasons),
   }));
-  const pressed = (button) => button.getAttribute("aria-pressed") === "true";
-  const filter = () => {
-    const chosen = buttons.filter((button) => button !== all && pressed(button));
-    all.setAttribute("aria-pressed", String(chosen.length === 0));
-    let shown = 0;
-    for (const tile of tiles) {
-      const matches = ({ dataset: { filter: kind, name } }) =>
-        kind === "verdict" ? tile.verdict === name : tile.reasons.includes(name);
-      tile.element.hidden = chosen.length > 0 && !chosen.some(matches);
-      shown += tile.element.hidden ? 0 : 1;
-    }
+  const matches = (tile, { filter: kind, name }) =>
+    kind === "verdict" ? tile.verdict === name : tile.reasons.includes(name);
+  kit.filter(buttons, tiles, matches, (shown) => {
     document.getElementById("showing").textContent = `${count(shown)} shown`;
     document.getElementById("nothing").hidden = shown > 0;
-  };
-  for (const button of buttons) {
-    button.addEventListener("click", () => {
-      if (button === all) buttons.forEach((other) => other.setAttribute("aria-pressed", "false"));
-      else button.setAttribute("aria-pressed", String(!pressed(button)));
-      filter();
-    });
-  }
+  });
 
   // An opened tile takes a whole row of the grid, which may be the next one.
   for (const details of document.querySelectorAll(".tile details")) {
@@ -108,7 +89,7 @@
 
   const play = document.getElementById("play");
   play.addEventListener("click", () => {
-    play.setAttribute("aria-pressed", String(!pressed(play)));
+    kit.press(play, !pressed(play));
     document.getElementById("tiles").classList.toggle("playing", pressed(play));
   });
 })();

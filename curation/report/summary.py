@@ -12,8 +12,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from curation.report.data import VERDICTS, Account, ReportInput
-from curation.report.measures import Judgement, Measure, RuleView
+from curation.report.data import Account, ReportInput
+from curation.report.measures import Measure, RuleSummary, RuleView
+from curation.select import VERDICTS
 
 FORMAT = 1
 
@@ -96,7 +97,7 @@ def fallbacks(report: ReportInput) -> list[dict[str, Any]]:
     ]
 
 
-def summarise(report: ReportInput, judgement: Judgement, others: list[Measure], shown: list[str]) -> dict[str, Any]:
+def summarise(report: ReportInput, ruling: RuleSummary, others: list[Measure], shown: list[str]) -> dict[str, Any]:
     """The content of ``summary.json``; ``shown`` are the keys of the clips in the gallery."""
     return plain(
         {
@@ -106,12 +107,11 @@ def summarise(report: ReportInput, judgement: Judgement, others: list[Measure], 
             "hours": {"all": hours(report.scores), "kept": hours(report.scores, "kept")},
             "funnel": [asdict(step) for step in report.funnel],
             "reasons": reason_counts(report.scores),
-            "rules": [_rule(view) for view in judgement.rules],
+            "rules": [_rule(view) for view in ruling.rules],
             "rules_not_applied": [
-                {"reason": rule.reason, "score": rule.score, "because": because}
-                for rule, because in judgement.unapplied
+                {"reason": rule.reason, "score": rule.score, "because": because} for rule, because in ruling.unapplied
             ],
-            "verdicts_that_do_not_follow_from_the_rules": judgement.disagreeing,
+            "verdicts_that_do_not_follow_from_the_rules": ruling.disagreeing,
             "measures": [_measure(measure) for measure in others],
             "fallbacks": fallbacks(report),
             "quarantine": {"rows": len(report.quarantine), "by_stage_and_kind": quarantine_counts(report)},

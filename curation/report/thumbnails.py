@@ -58,7 +58,7 @@ def thumbnail(ref: ClipRef) -> Thumbnail:
     )
     if len(media.frames) == 0:
         raise MediaError("no frame to show in this interval")
-    strip = film_strip(media.frames)
+    strip = frame_strip(media.frames)
     ok, packed = cv2.imencode(".webp", cv2.cvtColor(strip, cv2.COLOR_RGB2BGR), [cv2.IMWRITE_WEBP_QUALITY, _QUALITY])
     if not ok:
         raise MediaError("the thumbnail could not be encoded")
@@ -73,7 +73,7 @@ def thumbnail(ref: ClipRef) -> Thumbnail:
     )
 
 
-def film_strip(frames: np.ndarray) -> np.ndarray:
+def frame_strip(frames: np.ndarray) -> np.ndarray:
     """``FRAMES`` frames of ``[T, h, w, 3]``, evenly spread and fitted into ``BOX``, side by side."""
     height, width = frames.shape[1:3]
     scale = min(BOX[0] / width, BOX[1] / height)

@@ -10,18 +10,19 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from curation.av.tracks import TRACKER_WEIGHTS, FaceTrack, load_tracker
-from curation.video import picture
-from curation.video.brisque import Brisque
-from curation.video.dover import Dover
+from curation.derived import face_tracks
 from engine.stage import NotApplicable, OpenClip, Outcome, Stage, StageConfig, Value, field
 from media.clip import GRID_FPS, ClipMedia
+from perception import image
+from perception.brisque import Brisque
+from perception.dover import Dover
+from perception.tracks import TRACKER_WEIGHTS, FaceTrack, load_tracker
 
 _FRAME_SIDE = 640  # sharpness is compared at this long side
 _FACE_SIDE = 128  # and of faces at this one, as SpeakerVid-5M does
 _FACE_SAMPLES = 5
 _IQA_STILLS = 3
-_IQA_SIDE = 768  # the middle of a larger picture is representative, and the time bounded
+_IQA_SIDE = 768  # the middle of a larger image is representative, and the time bounded
 _MIN_SIDE = 32
 
 
@@ -105,13 +106,13 @@ class Quality(Stage[OpenClip]):
             return NotApplicable("no picture")
         greys = [cv2.cvtColor(still, cv2.COLOR_RGB2GRAY) for still in media.stills]
         height, width = greys[0].shape
-        top, bottom, left, right = picture.bars(greys)
+        top, bottom, left, right = image.bars(greys)
         active = [grey[top : height - bottom, left : width - right] for grey in greys]
         if min(active[0].shape) < _MIN_SIDE:
             return NotApplicable(f"a picture of {active[0].shape[1]} x {active[0].shape[0]} pixels holds no detail")
         chosen = [_middle(grey) for grey in _spread(active, _IQA_STILLS)]
-        tracks = self._tracker.tracks(media)
-        detail = picture.cutoff(picture.spectrum(chosen))
+        tracks = face_tracks(media, self._tracker)
+        detail = image.cutoff(image.spectrum(chosen))
         scores = [score for grey in chosen if self._brisque and (score := self._brisque(grey)) is not None]
         return Value(
             {
@@ -119,8 +120,8 @@ class Quality(Stage[OpenClip]):
                 **_face_measures(media, tracks[0] if tracks else None),
                 "detail_cutoff": detail,
                 "effective_height": 2 * detail * (height - top - bottom),
-                "blockiness": _mean(picture.blockiness(grey) for grey in chosen),
-                "noise": _mean(picture.noise(grey) for grey in chosen),
+                "blockiness": _mean(image.blockiness(grey) for grey in chosen),
+                "noise": _mean(image.noise(grey) for grey in chosen),
                 **_exposure(active),
                 "letterbox": (top + bottom) / height,
                 "pillarbox": (left + right) / width,
@@ -132,11 +133,11 @@ class Quality(Stage[OpenClip]):
         )
 
 
-def _spread(pictures: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
-    """At most ``count`` of ``pictures``, evenly chosen."""
-    if len(pictures) <= count:
-        return list(pictures)
-    return [pictures[(2 * index + 1) * len(pictures) // (2 * count)] for index in range(count)]
+def _spread(greys: Sequence[np.ndarray], count: int) -> list[np.ndarray]:
+    """At most ``count`` of ``greys``, evenly chosen."""
+    if len(greys) <= count:
+        return list(greys)
+    return [greys[(2 * index + 1) * len(greys) // (2 * count)] for index in range(count)]
 
 
 def _middle(grey: np.ndarray) -> np.ndarray:
@@ -155,8 +156,8 @@ def _frame_sharpness(greys: Sequence[np.ndarray]) -> dict[str, float]:
     size = round(width * scale), round(height * scale)
     small = [cv2.resize(grey, size, interpolation=cv2.INTER_AREA) if scale < 1 else grey for grey in greys]
     return {
-        "sharpness": _mean(map(picture.sharpness, small)),
-        "laplacian": _mean(cv2.Laplacian(grey.astype(np.float32), cv2.CV_32F).var() for grey in small),
+        "sharpness": _mean(map(image.sharpness, small)),
+        "laplacian": _mean(map(image.laplacian, small)),
     }
 
 
@@ -166,10 +167,8 @@ def _face_measures(media: ClipMedia, track: FaceTrack | None) -> dict[str, float
     scale = media.width / max(media.frames.shape[2], 1)
     return {
         "face_size_px": float(np.median(track.sizes)) * scale if track is not None else None,
-        "face_sharpness": _mean(map(picture.sharpness, crops)) if crops else None,
-        "face_laplacian": _mean(cv2.Laplacian(c.astype(np.float32), cv2.CV_32F).var() for c in crops)
-        if crops
-        else None,
+        "face_sharpness": _mean(map(image.sharpness, crops)) if crops else None,
+        "face_laplacian": _mean(map(image.laplacian, crops)) if crops else None,
         "face_luminance": _mean(crop.mean() for crop in crops) if crops else None,
     }
 

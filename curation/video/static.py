@@ -1,4 +1,4 @@
-"""Does the picture move: frozen pictures, slide shows, pans over a photograph, stills with something moving on top."""
+"""Whether a clip moves: frozen frames, slide shows, pans over a photograph, stills with something moving on top."""
 
 from __future__ import annotations
 
@@ -8,28 +8,29 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from curation.video.motion import FLOOR, Comparer
 from engine.stage import INTERVALS, SERIES, NotApplicable, OpenClip, Outcome, Stage, Value, field
 from media.clip import GRID_FPS, ClipMedia
+from perception.intervals import runs
+from perception.motion import FLOOR, Comparer, home_share, spread
 
 SIDE = 160
-STEP = 5  # ticks of the 25 fps grid between two pictures
+STEP = 5  # frames of the 25 fps grid from one that is compared to the next
 _STEP_S = STEP / GRID_FPS
 _MIN_PIXELS = 4  # at 160 px; fewer that change are not a movement
 _MIN_SLIDE_S = 0.6
-_HOME = 3.0  # grey levels
+_HOME = 3.0  # grey levels within which a place is at its usual luminance
 _OFTEN = 0.1  # a place moves when it changes in this share of the steps
 
 
 class Static(Stage[OpenClip]):
-    """Motion by differences of 160 px grey pictures, five a second, with codec noise and global motion taken away.
+    """Motion by differences of 160 px grey frames, five a second, with codec noise and global motion taken away.
 
     Differences rather than flow decide what changes: they see appearances and cuts, which have no flow, and cost
     about a tenth of a millisecond. Flow is computed only where the texture changes all over, to tell a pan over a
-    photograph (one affine motion of the whole explains the change) from a picture that lives. A talking head on a
-    tripod is frozen around a small area that changes at nearly every step and hardly ever comes back to the same
-    picture; a logo, credits or a sound wave over a still come back to it all the time (``home_share``), and a ticker
-    has its motion at the picture's edge (``motion_y``).
+    photograph (one affine motion of the whole explains the change) from a scene that lives. A talking head on a
+    tripod is frozen around a small area that changes at nearly every step and hardly ever looks the same again; a
+    logo, credits or a waveform over a still show the still again all the time (``home_share``), and a ticker has its
+    motion at the frame's edge (``motion_y``).
     """
 
     name = "static"
@@ -76,12 +77,8 @@ class Static(Stage[OpenClip]):
         return [_measure(item.media) for item in items]
 
 
-def small_grey(media: ClipMedia) -> list[np.ndarray]:
-    """Every fifth picture of the 25 fps grid, uint8 grey ``[h, w]`` with a long side of at most 160."""
-    return media.derive("small_grey", _small_grey)
-
-
 def _small_grey(media: ClipMedia) -> list[np.ndarray]:
+    """Every fifth frame of the 25 fps grid, uint8 grey ``[h, w]`` with a long side of at most 160."""
     width, height = media.planes.size
     scale = min(1.0, SIDE / max(height, width, 1))
     size = max(1, round(width * scale)), max(1, round(height * scale))
@@ -89,69 +86,44 @@ def _small_grey(media: ClipMedia) -> list[np.ndarray]:
 
 
 def _measure(media: ClipMedia) -> Outcome:
-    pictures = small_grey(media)
-    if len(pictures) < 2:
+    frames = _small_grey(media)
+    if len(frames) < 2:
         return NotApplicable(f"shorter than {_STEP_S:g} s: motion needs two pictures")
     comparer = Comparer()
-    changes = [comparer.compare(before, after) for before, after in itertools.pairwise(pictures)]
+    changes = [comparer.compare(before, after) for before, after in itertools.pairwise(frames)]
     frozen = np.array([change.changed.sum() < _MIN_PIXELS for change in changes])
     still = frozen | np.array([change.residual.sum() < _MIN_PIXELS for change in changes])
     residual = np.stack([change.residual for change in changes])
     often = residual.mean(axis=0)
-    runs = _runs(frozen)
+    place = spread(often)
+    frozen_runs = runs(frozen)
     return Value(
         {
             "frozen_share": float(frozen.mean()),
             "still_share": float(still.mean()),
-            "longest_frozen_s": max((end - start for start, end in runs), default=0) * _STEP_S,
-            "slides": _slides(pictures, still),
+            "longest_frozen_s": max((end - start for start, end in frozen_runs), default=0) * _STEP_S,
+            "slides": _slides(frames, still),
             "moving_area": float((often >= _OFTEN).mean()),
             "ever_moving_area": float((often > 0).mean()),
             "residual_area": float(often.mean()),
             "motion_energy": float(np.mean([change.energy for change in changes])),
-            "home_share": _home(pictures, often >= _OFTEN),
-            **_place(often),
-            "global_motion": float(np.mean([change.shift for change in changes])) / pictures[0].shape[1] / _STEP_S,
-            "frozen": [{"start_s": start * _STEP_S, "end_s": end * _STEP_S} for start, end in runs],
+            "home_share": home_share(frames, often >= _OFTEN, _HOME),
+            "motion_x": place.x if place else None,
+            "motion_y": place.y if place else None,
+            "motion_spread": place.deviation if place else None,
+            "global_motion": float(np.mean([change.shift for change in changes])) / frames[0].shape[1] / _STEP_S,
+            "frozen": [{"start_s": start * _STEP_S, "end_s": end * _STEP_S} for start, end in frozen_runs],
             "activity": residual.mean(axis=(1, 2)).astype(np.float32).tolist(),
         }
     )
 
 
-def _runs(flags: np.ndarray) -> list[tuple[int, int]]:
-    """First and one past the last index of each run of true values."""
-    edges = np.flatnonzero(np.diff(np.concatenate([[0], flags.astype(np.int8), [0]])))
-    return [(int(start), int(end)) for start, end in edges.reshape(-1, 2)]
-
-
-def _slides(pictures: list[np.ndarray], still: np.ndarray) -> int:
+def _slides(frames: list[np.ndarray], still: np.ndarray) -> int:
     slides: list[np.ndarray] = []
-    for start, end in _runs(still):
+    for start, end in runs(still):
         if (end - start) * _STEP_S < _MIN_SLIDE_S:
             continue
-        first = pictures[start].astype(np.int16)
+        first = frames[start].astype(np.int16)
         if all(np.abs(first - slide).mean() > FLOOR for slide in slides):
-            slides.append(pictures[end].astype(np.int16))
+            slides.append(frames[end].astype(np.int16))
     return len(slides)
-
-
-def _home(pictures: list[np.ndarray], moving: np.ndarray) -> float | None:
-    """Mean over the places that move of the share of time spent within 3 grey levels of their median."""
-    if not moving.any():
-        return None
-    places = np.stack([picture[moving] for picture in pictures]).astype(np.float32)
-    return float((np.abs(places - np.median(places, axis=0)) <= _HOME).mean())
-
-
-def _place(often: np.ndarray) -> dict[str, float | None]:
-    """Centre and spread of a density over the picture; None where there is no motion."""
-    total = often.sum()
-    if total == 0:
-        return {"motion_x": None, "motion_y": None, "motion_spread": None}
-    height, width = often.shape
-    x, y = (np.arange(width) + 0.5) / width, (np.arange(height) + 0.5) / height
-    across, down = often.sum(axis=0) / total, often.sum(axis=1) / total
-    centre_x, centre_y = float(across @ x), float(down @ y)
-    variance = float(across @ (x - centre_x) ** 2 + down @ (y - centre_y) ** 2)
-    # Places spread evenly over the unit square have a variance of 1/12 along each side.
-    return {"motion_x": centre_x, "motion_y": centre_y, "motion_spread": float(np.sqrt(variance * 6))}

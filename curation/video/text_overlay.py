@@ -1,4 +1,4 @@
-"""Text over the picture: how much, how long, what it says, and whether it is only a channel's logo."""
+"""Text over the frames: how much, how long, what it says, and whether it is only a channel's logo."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ import cv2
 import numpy as np
 import pyarrow as pa
 
-from curation.video.ocr import TextReader
 from engine.stage import NotApplicable, OpenClip, Outcome, Stage, StageConfig, Value, field
+from perception.ocr import TextReader
 
 # A logo is small, sits in a corner and never leaves.
 _LOGO_WIDTH, _LOGO_HEIGHT = 0.25, 0.12
@@ -22,7 +22,7 @@ _CORNER_X, _CORNER_Y = 0.3, 0.25
 _LOWER_THIRD = 2 / 3
 _SAME_PLACE = 0.4  # intersection over union
 _SAME_TEXT = 0.7  # difflib's ratio: one string read twice differs in a letter or a blank
-_SAME_PICTURE = 1.0  # grey levels, mean, at 64 px: codec noise
+_SAME_STILL = 1.0  # grey levels, mean, at 64 px: codec noise
 _MASK = 256
 
 READINGS = pa.list_(
@@ -61,7 +61,7 @@ class _Reading:
     still: int
     text: str
     confidence: float
-    corners: np.ndarray  # float32 [4, 2], shares of the picture's width and height
+    corners: np.ndarray  # float32 [4, 2], shares of the still's width and height
     kind: str = "other"
 
     @property
@@ -122,7 +122,7 @@ class TextOverlay(Stage[OpenClip]):
         seen: np.ndarray | None = None
         for index, still in enumerate(stills):
             small = cv2.resize(still, (64, 64), interpolation=cv2.INTER_AREA).astype(np.float32)
-            if seen is None or np.abs(small - seen).mean() > _SAME_PICTURE or _repainted(small, seen):
+            if seen is None or np.abs(small - seen).mean() > _SAME_STILL or _repainted(small, seen):
                 latest, seen = self._read(still), small
             readings += [_Reading(index, known.text, known.confidence, known.corners) for known in latest]
         classify(readings, len(stills))
@@ -139,7 +139,7 @@ class TextOverlay(Stage[OpenClip]):
 
 def _repainted(small: np.ndarray, seen: np.ndarray) -> bool:
     """Whether a part as small as a word changed much, though the whole did not."""
-    return bool(cv2.blur(np.abs(small - seen).mean(axis=2), (3, 3)).max() > 8 * _SAME_PICTURE)
+    return bool(cv2.blur(np.abs(small - seen).mean(axis=2), (3, 3)).max() > 8 * _SAME_STILL)
 
 
 def classify(readings: Sequence[_Reading], stills: int) -> None:
@@ -209,7 +209,7 @@ def _time_share(readings: Sequence[_Reading], stills: int) -> float:
 
 
 def _areas(readings: Sequence[_Reading], stills: int) -> np.ndarray:
-    """Share of the picture under ``readings`` in each still; overlaps count once."""
+    """float64 ``[stills]``: share of each still under ``readings``; overlaps count once."""
     masks = np.zeros((stills, _MASK, _MASK), np.uint8)
     for reading in readings:
         cv2.fillConvexPoly(masks[reading.still], np.round(reading.corners * (_MASK - 1)).astype(np.int32), 1)

@@ -8,7 +8,7 @@ from torch import Tensor
 
 
 class VideoCodec(Protocol):
-    """Pictures to latents. The first frame is coded by itself, so a clip has ``1 + k * stride[0]`` frames.
+    """Frames to latents. The first frame is coded by itself, so a clip has ``1 + k * stride[0]`` frames.
 
     Attributes:
         channels: of a latent.
@@ -32,7 +32,7 @@ class VideoCodec(Protocol):
 
 
 class AudioCodec(Protocol):
-    """Mono sound to latents; a waveform is padded to whole latents with silence.
+    """Mono audio to latents; a waveform is padded to whole latents with silence.
 
     Attributes:
         rate: Hz of waveforms.
@@ -46,7 +46,7 @@ class AudioCodec(Protocol):
     latent_rate: float
     fingerprint: str
 
-    def encode(self, wave: Tensor) -> Tensor:
+    def encode(self, audio: Tensor) -> Tensor:
         """(B, S) in [-1, 1] → (B, channels, L), normalised per channel."""
 
     def decode(self, latent: Tensor) -> Tensor:

@@ -5,21 +5,27 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from kit.config import Strict
 from model.codecs.base import AudioCodec, VideoCodec
+from model.codecs.files import locate_files
 from model.codecs.linear_audio import LinearAudioCodec
 from model.codecs.linear_video import LinearVideoCodec
 from model.codecs.statistics import LatentStatistics
 from model.text import TextEncoder, WordEncoder
 
 
-class _Strict(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
+class LinearVideoConfig(Strict):
+    """Settings of :class:`model.codecs.linear_video.LinearVideoCodec`.
 
-
-class LinearVideoConfig(_Strict):
-    """Of :class:`model.codecs.linear_video.LinearVideoCodec`; ``statistics`` is a JSON file."""
+    Attributes:
+        kind: names the codec.
+        spatial: side of a block, in pixels.
+        temporal: frames of a block.
+        channels: coefficients that are kept of a block; null keeps all.
+        statistics: JSON file of the latents' mean and deviation; null leaves latents as they are.
+    """
 
     kind: Literal["linear"]
     spatial: int = Field(8, ge=1)
@@ -28,8 +34,23 @@ class LinearVideoConfig(_Strict):
     statistics: Path | None = None
 
 
-class LinearAudioConfig(_Strict):
-    """Of :class:`model.codecs.linear_audio.LinearAudioCodec`; ``statistics`` is a JSON file."""
+class LinearAudioConfig(Strict):
+    """Settings of :class:`model.codecs.linear_audio.LinearAudioCodec`.
+
+    Attributes:
+        kind: names the codec.
+        rate: in Hz.
+        n_fft: samples of a frame.
+        hop: samples from one frame to the next.
+        mels: bands of the mel spectrogram.
+        low_hz: lower end of the bands.
+        high_hz: upper end of the bands; null is half the rate.
+        group: frames of a latent.
+        channels: coefficients that are kept of ``mels · group``; null keeps all.
+        floor: amplitude, of a full-scale sine's 1, that is added before the logarithm.
+        iterations: of Griffin-Lim.
+        statistics: JSON file of the latents' mean and deviation; null leaves latents as they are.
+    """
 
     kind: Literal["linear"]
     rate: int = Field(44_100, ge=1)
@@ -45,16 +66,29 @@ class LinearAudioConfig(_Strict):
     statistics: Path | None = None
 
 
-class WordsConfig(_Strict):
-    """Of :class:`model.text.WordEncoder`."""
+class WordsConfig(Strict):
+    """Settings of :class:`model.text.WordEncoder`.
+
+    Attributes:
+        kind: names the encoder.
+        length: rows of an embedding; longer texts are cut.
+        width: features of a row.
+    """
 
     kind: Literal["words"]
     length: int = Field(32, ge=1)
     width: int = Field(64, ge=1)
 
 
-class WanConfig(_Strict):
-    """Of :class:`model.codecs.wan22.WanVideoCodec`: a diffusers folder or ``Wan2.2_VAE.pth``."""
+class WanConfig(Strict):
+    """Settings of :class:`model.codecs.wan22.WanVideoCodec`.
+
+    Attributes:
+        kind: names the codec.
+        weights: a diffusers folder, ``Wan2.2_VAE.pth`` or a registered model.
+        tile: side in pixels of the tiles that bound memory; null codes pictures whole.
+        statistics: JSON file of the latents' mean and deviation, in place of the published ones.
+    """
 
     kind: Literal["wan22"]
     weights: Path
@@ -62,8 +96,15 @@ class WanConfig(_Strict):
     statistics: Path | None = None
 
 
-class MMAudioConfig(_Strict):
-    """Of :class:`model.codecs.mmaudio.MMAudioCodec`: diffusers folders or the released files."""
+class MMAudioConfig(Strict):
+    """Settings of :class:`model.codecs.mmaudio.MMAudioCodec`.
+
+    Attributes:
+        kind: names the codec.
+        vae, vocoder: a diffusers folder, the released file or a registered model.
+        chunk_s: longer sounds are vocoded in pieces of so many seconds, which bounds memory.
+        statistics: JSON file of the latents' mean and deviation; null leaves latents as they are.
+    """
 
     kind: Literal["mmaudio"]
     vae: Path
@@ -72,8 +113,15 @@ class MMAudioConfig(_Strict):
     statistics: Path | None = None
 
 
-class UMT5TextConfig(_Strict):
-    """Of :class:`model.text.UMT5Encoder`: a transformers folder or Wan's own file, and the tokenizer's folder."""
+class UMT5TextConfig(Strict):
+    """Settings of :class:`model.umt5.UMT5Encoder`.
+
+    Attributes:
+        kind: names the encoder.
+        weights: a transformers folder, Wan's own file or a registered model.
+        tokenizer: the tokenizer's folder, or one of a registered model.
+        length: rows of an embedding; longer texts are cut.
+    """
 
     kind: Literal["umt5"]
     weights: Path
@@ -87,17 +135,22 @@ TextEncoderConfig = Annotated[WordsConfig | UMT5TextConfig, Field(discriminator=
 
 
 def build_video_codec(config: LinearVideoConfig | WanConfig, statistics: LatentStatistics | None = None) -> VideoCodec:
-    """The codec, on the CPU. Raises ValueError or OSError naming a file that is missing or does not fit.
+    """The codec, on the CPU.
 
     Args:
         statistics: in place of those that the configuration names.
+
+    Raises:
+        WeightsError: a file that is neither at a path nor in the cache.
+        ValueError, OSError: a file that does not fit or cannot be read.
     """
     statistics = statistics or _statistics(config.statistics)
     if isinstance(config, WanConfig):
         # Imported here, as diffusers takes seconds and the linear codecs do without.
         from model.codecs.wan22 import WanVideoCodec, load_vae
 
-        return WanVideoCodec(load_vae(config.weights), statistics=statistics, tile=config.tile)
+        files = locate_files(config)
+        return WanVideoCodec(load_vae(files["weights"]), statistics=statistics, tile=config.tile)
     return LinearVideoCodec(**_settings(config), statistics=statistics)
 
 
@@ -109,7 +162,8 @@ def build_audio_codec(
     if isinstance(config, MMAudioConfig):
         from model.codecs.mmaudio import load_codec
 
-        return load_codec(config.vae, config.vocoder, statistics=statistics, chunk_s=config.chunk_s)
+        files = locate_files(config)
+        return load_codec(files["vae"], files["vocoder"], statistics=statistics, chunk_s=config.chunk_s)
     return LinearAudioCodec(**_settings(config), statistics=statistics)
 
 
@@ -118,7 +172,8 @@ def build_text_encoder(config: WordsConfig | UMT5TextConfig) -> TextEncoder:
     if isinstance(config, UMT5TextConfig):
         from model.umt5 import load_umt5
 
-        return load_umt5(config.weights, config.tokenizer, length=config.length)
+        files = locate_files(config)
+        return load_umt5(files["weights"], files["tokenizer"], length=config.length)
     return WordEncoder(config.length, config.width)
 
 

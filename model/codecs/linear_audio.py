@@ -81,11 +81,11 @@ class LinearAudioCodec(nn.Module):
             raise ValueError("a waveform without samples has no latents")
         return self.channels, math.ceil(samples / (self.hop * self.group))
 
-    def encode(self, wave: Tensor) -> Tensor:
+    def encode(self, audio: Tensor) -> Tensor:
         """See :meth:`model.codecs.base.AudioCodec.encode`."""
-        _, length = self.latent_shape(wave.shape[1])
-        wave = F.pad(wave, (0, length * self.group * self.hop - wave.shape[1]))
-        magnitude = self._spectrum(wave).abs() * (2 / self.window.sum())
+        _, length = self.latent_shape(audio.shape[1])
+        audio = F.pad(audio, (0, length * self.group * self.hop - audio.shape[1]))
+        magnitude = self._spectrum(audio).abs() * (2 / self.window.sum())
         log_mel = torch.log(self.filters @ magnitude + self.floor)  # (B, mels, frames)
         blocks = log_mel.unflatten(2, (length, self.group)).transpose(1, 2).flatten(2)
         return self.normaliser.normalise((blocks @ self.basis.T).transpose(1, 2))
@@ -100,9 +100,9 @@ class LinearAudioCodec(nn.Module):
         bands = (self.mel(latent).exp() - self.floor).clamp_min(0)
         return self._griffin_lim(self._unmix(bands) / (2 / self.window.sum())).clamp(-1, 1)
 
-    def _spectrum(self, wave: Tensor) -> Tensor:
+    def _spectrum(self, audio: Tensor) -> Tensor:
         side = (self.n_fft - self.hop) // 2
-        padded = F.pad(wave[:, None], (side, side), mode="reflect" if wave.shape[1] > side else "constant")[:, 0]
+        padded = F.pad(audio[:, None], (side, side), mode="reflect" if audio.shape[1] > side else "constant")[:, 0]
         return torch.stft(padded, self.n_fft, self.hop, window=self.window, center=False, return_complex=True)
 
     def _waveform(self, spectrum: Tensor) -> Tensor:

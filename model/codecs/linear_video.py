@@ -23,7 +23,7 @@ _COLOUR_PENALTY = 4.0  # colour may be half as sharp as luminance
 class LinearVideoCodec(nn.Module):
     """Blocks of ``temporal × spatial × spatial`` pixels to their lowest ``channels`` cosine coefficients.
 
-    Causal as Wan's: the first frame is a block by itself (of equal frames), so a picture is a video of one frame. For
+    Causal as Wan's: the first frame is a block by itself (of equal frames), so an image is a video of one frame. For
     the ``tiny`` recipe; see :class:`model.codecs.base.VideoCodec`.
 
     Args:

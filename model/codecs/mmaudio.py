@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 from model.codecs.statistics import LatentStatistics, Normaliser, digest, weights_digest
 from model.weights import bigvgan, mmaudio
-from model.weights.load import WeightsError, load_strict, open_weights
+from model.weights.load import TensorsError, load_strict, open_weights
 
 
 class MMAudioCodec(nn.Module):
@@ -28,7 +28,7 @@ class MMAudioCodec(nn.Module):
     Args:
         vae, vocoder: with their weights.
         statistics: measured on a corpus.
-        chunk_s: longer sounds are vocoded in pieces of so many seconds, which bounds memory; what a piece needs around
+        chunk_s: longer audio is vocoded in pieces of so many seconds, which bounds memory; what a piece needs around
             it is computed twice.
     """
 
@@ -61,13 +61,13 @@ class MMAudioCodec(nn.Module):
         return self.channels, math.ceil(samples / self._samples)
 
     @torch.no_grad()
-    def encode(self, wave: Tensor) -> Tensor:
+    def encode(self, audio: Tensor) -> Tensor:
         """See :meth:`model.codecs.base.AudioCodec.encode`."""
-        _, length = self.latent_shape(wave.shape[1])
+        _, length = self.latent_shape(audio.shape[1])
         # The mel mirrors its borders, for which a single latent is too short.
         samples = max(length, 2) * self._samples
-        wave = F.pad(wave, (0, samples - wave.shape[1]))
-        latent = self.vae.encode(wave.to(self.vae.dtype)).latent_dist.mode().float()
+        audio = F.pad(audio, (0, samples - audio.shape[1]))
+        latent = self.vae.encode(audio.to(self.vae.dtype)).latent_dist.mode().float()
         return self.normaliser.normalise(latent[:, :, :length])
 
     @torch.no_grad()
@@ -79,9 +79,9 @@ class MMAudioCodec(nn.Module):
         pieces = []
         for start in range(0, mel.shape[2], chunk):
             first, last = max(0, start - margin), min(mel.shape[2], start + chunk + margin)
-            wave = self.vocoder(mel[:, :, first:last]).sample.flatten(1)
-            hop = wave.shape[1] // (last - first)
-            pieces.append(wave[:, (start - first) * hop : (min(start + chunk, mel.shape[2]) - first) * hop])
+            audio = self.vocoder(mel[:, :, first:last]).sample.flatten(1)
+            hop = audio.shape[1] // (last - first)
+            pieces.append(audio[:, (start - first) * hop : (min(start + chunk, mel.shape[2]) - first) * hop])
         return torch.cat(pieces, 1).float().clamp(-1, 1)
 
 
@@ -90,7 +90,7 @@ def load_codec(vae: Path, vocoder: Path, **settings) -> MMAudioCodec:
     ``bigvgan_generator.pt``).
 
     Raises:
-        WeightsError: nothing there, or keys that do not fit; all are listed.
+        TensorsError: nothing there, or keys that do not fit; all are listed.
     """
     return MMAudioCodec(load_vae(vae), load_vocoder(vocoder), **settings)
 
@@ -126,5 +126,5 @@ def _settings(path: Path) -> dict | None:
     if settings.is_file():
         return _decisive(json.loads(settings.read_text("utf-8")))
     if path.is_dir():
-        raise WeightsError(f"{path} holds no config.json: give a diffusers folder or a released file")
+        raise TensorsError(f"{path} holds no config.json: give a diffusers folder or a released file")
     return None

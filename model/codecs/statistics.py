@@ -7,11 +7,13 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, model_validator
+from pydantic import model_validator
 from torch import Tensor, nn
 
+from kit.config import Strict
 
-class LatentStatistics(BaseModel):
+
+class LatentStatistics(Strict):
     """Of a codec's latents before normalisation.
 
     Attributes:
@@ -22,8 +24,6 @@ class LatentStatistics(BaseModel):
         components: unit vectors over the channels, the one of largest deviation first: normalised channels are the
             projections on them. None: normalised channels are the channels themselves.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     mean: tuple[float, ...]
     std: tuple[float, ...]

@@ -10,7 +10,7 @@ from diffusers import AutoencoderKLWan
 from torch import Tensor, nn
 
 from model.codecs.statistics import LatentStatistics, Normaliser, digest, weights_digest
-from model.weights.load import WeightsError, load_strict, open_weights
+from model.weights.load import TensorsError, load_strict, open_weights
 from model.weights.vae22 import to_diffusers
 
 # Mean and deviation of the released VAE's latents (``wan/modules/vae2_2.py``).
@@ -58,7 +58,7 @@ class WanVideoCodec(nn.Module):
     Args:
         vae: with its weights.
         statistics: in place of the published ones, which its configuration holds.
-        tile: side in pixels of tiles that are coded one by one; None codes whole pictures.
+        tile: side in pixels of tiles that are coded one by one; None codes whole frames.
     """
 
     def __init__(
@@ -102,12 +102,12 @@ def load_vae(path: Path) -> AutoencoderKLWan:
     """From a diffusers folder (``config.json`` beside its safetensors) or Wan's own ``Wan2.2_VAE.pth``.
 
     Raises:
-        WeightsError: nothing there, or keys that do not fit; all are listed.
+        TensorsError: nothing there, or keys that do not fit; all are listed.
     """
     settings = path / "config.json"
     native = not settings.is_file()
     if native and path.is_dir():
-        raise WeightsError(f"{path} holds no config.json: give a diffusers folder or the file Wan2.2_VAE.pth")
+        raise TensorsError(f"{path} holds no config.json: give a diffusers folder or the file Wan2.2_VAE.pth")
     config = RELEASED if native else _settings(settings)
     with torch.device("meta"):
         vae = AutoencoderKLWan(**config)

@@ -9,10 +9,12 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import torch
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 from safetensors.torch import save_file
 from torch import Tensor
 
+from kit.config import Strict
+from kit.weights import ModelUse
 from model.config import ModelConfig
 from model.transformer import UniTalking
 from model.weights.load import load_strict
@@ -21,16 +23,17 @@ from model.weights.transformer import CONFIG
 STEM = "diffusion_pytorch_model"
 
 
-class ModelCard(BaseModel):
+class ModelCard(Strict):
     """What a reader of the folder must know besides its shapes."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     name: str
     summary: str = Field(description="one paragraph: what it was trained for and how well it does")
     licence: str = Field("apache-2.0", description="identifier of the weights' licence")
     started_from: tuple[str, ...] = Field((), description="published weights that it started from, as hub names")
     trained_on: str = Field("nothing", description="data, stages, steps")
+    models: tuple[ModelUse, ...] | None = Field(
+        None, description="models behind its latents and its start, with their terms; None is not recorded"
+    )
     limits: str = Field("Not assessed.", description="what it does badly, and what it must not be used for")
 
 
@@ -77,6 +80,8 @@ def export_model(
         if len(groups) > 1:
             index = {"metadata": {"total_size": size}, "weight_map": placed}
             (partial / f"{STEM}.safetensors.index.json").write_text(json.dumps(index, indent=1), "utf-8")
+        if card.models is not None:
+            stored["models"] = [use.model_dump(mode="json") for use in card.models]
         (partial / CONFIG).write_text(json.dumps(stored, indent=1), "utf-8")
         (partial / "README.md").write_text(_readme(card, config, streams, tensors), "utf-8")
         partial.rename(folder)
@@ -104,7 +109,7 @@ def _readme(card: ModelCard, config: ModelConfig, streams: tuple[str, ...], tens
     base = "".join(f"\n- {name}" for name in card.started_from)
     shapes = "\n".join(f"| {name} | {value} |" for name, value in config.model_dump(mode="json").items())
     return f"""---
-license: {card.licence}
+{_licence(card)}
 library_name: unitalking
 pipeline_tag: text-to-video
 tags:
@@ -140,9 +145,41 @@ predicts `noise - data`.
 
 {card.limits}
 
+## Models behind it
+
+{_models(card)}
+
 ## Configuration
 
 | field | value |
 |---|---|
 {shapes}
 """
+
+
+def _licence(card: ModelCard) -> str:
+    """The front matter's; no plain licence where a model behind the weights excludes what it would permit."""
+    if not any(use.commercial is False for use in card.models or ()):
+        return f"license: {card.licence}"
+    return "license: other\nlicense_name: non-commercial-models-behind-it"
+
+
+def _models(card: ModelCard) -> str:
+    """Each with its licence, and what follows for a user."""
+    if card.models is None:
+        return "Not recorded."
+    if not card.models:
+        return "None: codecs and a start without published weights."
+    lines = [
+        "Its latents were made with these models, or it started from their weights. Their terms are their publishers'.",
+        "",
+        "| model | used as | licence | given by | note |",
+        "|---|---|---|---|---|",
+        *(f"| {u.name} | {u.kind} | {u.terms} | {u.given} | {u.note} |" for u in card.models),
+    ]
+    if barred := sorted({f"{use.name} ({use.licence})" for use in card.models if use.commercial is False}):
+        lines += [
+            "",
+            f"No commercial use is permitted of {', '.join(barred)}. The weights' own licence: {card.licence}.",
+        ]
+    return "\n".join(lines)

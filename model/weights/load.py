@@ -21,7 +21,7 @@ from torch.distributed.tensor import DTensor, distribute_tensor
 TORCH_SUFFIXES = (".pth", ".pt", ".bin")
 
 
-class WeightsError(ValueError):
+class TensorsError(ValueError):
     """Weights that cannot be used as asked; the message names the file, the keys and what to do."""
 
 
@@ -34,7 +34,7 @@ class Weights(Mapping[str, Tensor]):
         path: what was opened.
 
     Raises:
-        WeightsError: nothing there, an index that names files outside its folder or keys that its shards lack.
+        TensorsError: nothing there, an index that names files outside its folder or keys that its shards lack.
     """
 
     def __init__(self, path: str | Path) -> None:
@@ -45,10 +45,10 @@ class Weights(Mapping[str, Tensor]):
             try:
                 handle = safe_open(file, framework="pt")
             except (SafetensorError, OSError) as error:
-                raise WeightsError(f"{file} is not a readable safetensors file: {error}") from None
+                raise TensorsError(f"{file} is not a readable safetensors file: {error}") from None
             for key in handle.keys():  # noqa: SIM118 — the handle is no mapping
                 if key in self._handles:
-                    raise WeightsError(f"{self.path}: {key} stands in more than one file")
+                    raise TensorsError(f"{self.path}: {key} is in more than one file")
                 self._handles[key] = handle
 
     def __getitem__(self, key: str) -> Tensor:
@@ -75,7 +75,7 @@ def open_weights(path: str | Path) -> Mapping[str, Tensor]:
     A torch file is read by ``torch.load(weights_only=True)``, memory-mapped; it may nest its tensors in dictionaries.
 
     Raises:
-        WeightsError: nothing there, not readable, or a torch file that holds more than tensors.
+        TensorsError: nothing there, not readable, or a torch file that holds more than tensors.
     """
     path = Path(path)
     if path.suffix not in TORCH_SUFFIXES:
@@ -83,9 +83,9 @@ def open_weights(path: str | Path) -> Mapping[str, Tensor]:
     try:
         content = torch.load(path, map_location="cpu", weights_only=True, mmap=True)
     except (OSError, RuntimeError, UnpicklingError) as error:
-        raise WeightsError(f"{path} cannot be read as plain tensors: {str(error).splitlines()[0]}") from None
+        raise TensorsError(f"{path} cannot be read as plain tensors: {str(error).splitlines()[0]}") from None
     if not isinstance(content, dict):
-        raise WeightsError(f"{path} holds a {type(content).__name__}, not named tensors")
+        raise TensorsError(f"{path} holds a {type(content).__name__}, not named tensors")
     return content
 
 
@@ -138,7 +138,7 @@ def load_strict(
         What was loaded, and what was not, with the reasons.
 
     Raises:
-        WeightsError: keys missing or left over without a reason, two keys for one tensor, other shapes; lists all.
+        TensorsError: keys missing or left over without a reason, two keys for one tensor, other shapes; lists all.
     """
     may_miss, may_drop = may_miss or {}, may_drop or {}
     own = module.state_dict(keep_vars=True)
@@ -167,7 +167,7 @@ def load_strict(
     if problems:
         where = f"{weights.path}: " if isinstance(weights, Weights) else ""
         listed = "\n  ".join(problems)
-        raise WeightsError(f"{where}{len(problems)} keys do not fit {type(module).__name__}:\n  {listed}")
+        raise TensorsError(f"{where}{len(problems)} keys do not fit {type(module).__name__}:\n  {listed}")
     module.load_state_dict(state, strict=False, assign=True)
     return LoadReport(len(state), {key: reason for key, reason in missing.items() if reason}, extra)
 
@@ -186,17 +186,17 @@ def _reason(key: str, patterns: Mapping[str, str]) -> str | None:
 
 def _shards(folder: Path) -> list[Path]:
     if not folder.is_dir():
-        raise WeightsError(f"no weights at {folder}: give a .safetensors file or the folder that holds one")
+        raise TensorsError(f"no weights at {folder}: give a .safetensors file or the folder that holds one")
     indices = sorted(folder.glob("*.safetensors.index.json"))
     files = sorted(folder.glob("*.safetensors"))
     if len(indices) == 1:
         names = sorted(set(json.loads(indices[0].read_text("utf-8"))["weight_map"].values()))
         if strange := [name for name in names if Path(name).name != name]:
-            raise WeightsError(f"{indices[0]} names files outside its folder: {', '.join(strange)}")
+            raise TensorsError(f"{indices[0]} names files outside its folder: {', '.join(strange)}")
         if absent := [name for name in names if not (folder / name).is_file()]:
-            raise WeightsError(f"{folder} lacks {', '.join(absent)}, which its index names")
+            raise TensorsError(f"{folder} lacks {', '.join(absent)}, which its index names")
         return [folder / name for name in names]
     if indices or len(files) != 1:
         found = ", ".join(path.name for path in indices + files) or "none"
-        raise WeightsError(f"{folder} must hold one .safetensors file or one index of shards; found {found}")
+        raise TensorsError(f"{folder} must hold one .safetensors file or one index of shards; found {found}")
     return files

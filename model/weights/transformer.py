@@ -15,7 +15,7 @@ from model.config import ModelConfig, Stream
 from model.init import initialise
 from model.transformer import UniTalking
 from model.weights import diffusers, ovi, wan
-from model.weights.load import LoadReport, Weights, WeightsError, load_strict, open_weights
+from model.weights.load import LoadReport, TensorsError, Weights, load_strict, open_weights
 
 CONFIG = "config.json"
 CONDITIONING = ("text_embedding", "time_embedding", "time_projection")
@@ -37,7 +37,7 @@ def load_model(
         dtype: converts the parameters, which then no longer share the files' memory.
 
     Raises:
-        WeightsError: no configuration, one that is not valid, keys that do not fit it, a stream that it lacks.
+        TensorsError: no configuration, one that is not valid, keys that do not fit it, a stream that it lacks.
     """
     path = Path(folder) / CONFIG
     try:
@@ -45,9 +45,9 @@ def load_model(
         config = ModelConfig.model_validate(stored["model"])
     except (OSError, KeyError, ValueError) as error:
         reason = "; ".join(e["msg"] for e in error.errors()) if isinstance(error, ValidationError) else error
-        raise WeightsError(f"{path} does not configure a UniTalking: {reason}") from None
+        raise TensorsError(f"{path} does not configure a UniTalking: {reason}") from None
     if absent := {*(streams or ())} - {*stored["streams"]}:
-        raise WeightsError(f"{folder} has no {' or '.join(absent)} stream; it has {', '.join(stored['streams'])}")
+        raise TensorsError(f"{folder} has no {' or '.join(absent)} stream; it has {', '.join(stored['streams'])}")
     with torch.device("meta"):
         model = UniTalking(config, streams=streams or tuple(stored["streams"]))
     unasked = _of_streams([stream for stream in stored["streams"] if stream not in model.streams], "not asked for")
@@ -77,24 +77,24 @@ def start_model(
         A report for each file, in the order video, audio.
 
     Raises:
-        WeightsError: a layout that cannot start that stream, keys that do not fit.
+        TensorsError: a layout that cannot start that stream, keys that do not fit.
     """
     reports = []
     for stream, path in (("video", video), ("audio", audio)):
         if path is None:
             continue
         if stream not in model.streams:
-            raise WeightsError(f"{path} cannot start the {stream} stream: the model has none")
+            raise TensorsError(f"{path} cannot start the {stream} stream: the model has none")
         weights = open_weights(path)
-        plan = _plan(layout(weights, path), weights, model.config, stream)
+        rules = _key_rules(layout(weights, path), weights, model.config, stream)
         others = _of_streams([other for other in model.streams if other != stream], f"no start for the {stream} stream")
         reports.append(
             load_strict(
                 model,
                 weights,
-                rename=plan.rename,
-                may_miss=plan.may_miss | others,
-                may_drop=plan.may_drop,
+                rename=rules.rename,
+                may_miss=rules.may_miss | others,
+                may_drop=rules.may_drop,
                 dtype=dtype,
                 device=device,
             )
@@ -109,7 +109,7 @@ def layout(weights: Mapping[str, Tensor], path: str | Path) -> Layout:
     """Whose names the keys are.
 
     Raises:
-        WeightsError: nobody's that we know.
+        TensorsError: nobody's that we know.
     """
     if "blocks.0.video.modulation" in weights or "blocks.0.audio.modulation" in weights:
         return "unitalking"
@@ -119,10 +119,10 @@ def layout(weights: Mapping[str, Tensor], path: str | Path) -> Layout:
         return "diffusers"
     if f"{ovi.PREFIX}text_embedding.0.weight" in weights:
         return "ovi"
-    raise WeightsError(f"{path} holds no transformer of UniTalking, Wan, diffusers or Ovi: {sorted(weights)[:3]} …")
+    raise TensorsError(f"{path} holds no transformer of UniTalking, Wan, diffusers or Ovi: {sorted(weights)[:3]} …")
 
 
-class _Plan(NamedTuple):
+class _KeyRules(NamedTuple):
     """Arguments of ``load_strict`` for one file: key map, what it need not have, what of it is not used."""
 
     rename: Callable[[str], str | None]
@@ -130,7 +130,7 @@ class _Plan(NamedTuple):
     may_drop: dict[str, str]
 
 
-def _plan(kind: Layout, weights: Mapping[str, Tensor], config: ModelConfig, stream: Stream) -> _Plan:
+def _key_rules(kind: Layout, weights: Mapping[str, Tensor], config: ModelConfig, stream: Stream) -> _KeyRules:
     fresh_reference = {
         f"blocks.*.{stream}.cross_attn.*_ref.*": "reference keys are UniTalking's own",
         "reference_embedding.*": "the reference is UniTalking's own",
@@ -139,27 +139,27 @@ def _plan(kind: Layout, weights: Mapping[str, Tensor], config: ModelConfig, stre
         other = "audio" if stream == "video" else "video"
         drop = _of_streams([other], f"only the {stream} stream is a start")
         if stream == "audio":
-            return _Plan(lambda key: key, {}, drop)
+            return _KeyRules(lambda key: key, {}, drop)
         reference = {"reference_embedding.*": "comes with the audio stream"}
-        return _Plan(lambda key: key, reference, drop | reference)
+        return _KeyRules(lambda key: key, reference, drop | reference)
     if kind == "ovi":
         if stream == "video":
-            raise WeightsError("Ovi's checkpoint is a start for the audio stream alone")
+            raise TensorsError("Ovi's checkpoint is a start for the audio stream alone")
         foreign = ovi.foreign(weights, config)
         miss = {wan.to_stream(key, stream): reason for key, reason in foreign.items()}
         drop = {f"{ovi.PREFIX}{key}": reason for key, reason in foreign.items()}
-        return _Plan(lambda key: wan.to_stream(ovi.to_wan(key), stream), fresh_reference | miss, ovi.UNUSED | drop)
+        return _KeyRules(lambda key: wan.to_stream(ovi.to_wan(key), stream), fresh_reference | miss, ovi.UNUSED | drop)
     spelt = diffusers.to_wan if kind == "diffusers" else lambda key: key
 
     def rename(key: str) -> str | None:
         return wan.to_stream(spelt(key), stream)
 
     if stream == "video":
-        return _Plan(rename, fresh_reference, {})
+        return _KeyRules(rename, fresh_reference, {})
     part = "of Wan, the audio stream takes only the embeddings of text and time"
     drop = {key: part for key in weights if (spelt(key) or "").split(".")[0] not in CONDITIONING}
     miss = dict.fromkeys(("blocks.*.audio.*", "audio.patch_embedding.*", "audio.head.*"), "starts fresh")
-    return _Plan(rename, fresh_reference | miss, drop)
+    return _KeyRules(rename, fresh_reference | miss, drop)
 
 
 def _of_streams(streams: Iterable[str], reason: str) -> dict[str, str]:

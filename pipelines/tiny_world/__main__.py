@@ -3,43 +3,57 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import os
 import sys
 
-from corpus.describe import describe
+from kit import cli
+from kit.cli import Command, Program, argument
 from pipelines.tiny_world.face import FPS
 from pipelines.tiny_world.release import write_release
+from unitalking_data.describe import describe
+
+_logger = logging.getLogger("pipelines.tiny_world")
 
 
 def main(arguments: list[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="python -m pipelines.tiny_world", description=__doc__)
-    parser.add_argument("folder", help="of the release, local or fsspec URL")
-    parser.add_argument("--train", type=int, default=8192, help="clips to train on (default %(default)s)")
-    parser.add_argument("--val", type=int, default=64)
-    parser.add_argument("--test", type=int, default=256)
-    parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--fps", type=float, default=FPS, help="pictures a second (default %(default)s)")
-    parser.add_argument("--workers", type=int, default=len(os.sched_getaffinity(0)), help="processes")
-    options = parser.parse_args(arguments)
-    clips = {"train": options.train, "val": options.val, "test": options.test}
-    try:
-        manifest = write_release(
-            options.folder,
-            clips,
-            seed=options.seed,
-            fps=options.fps,
-            workers=options.workers,
-            report=lambda line: print(line, file=sys.stderr, flush=True),
-        )
-    except ValueError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except OSError as error:
-        print(f"error: {error}; what was written stays, run again to go on", file=sys.stderr)
-        return 1
+    return cli.run(PROGRAM, arguments)
+
+
+def _generate(options: argparse.Namespace) -> int:
+    manifest = write_release(
+        options.folder,
+        {"train": options.train, "val": options.val, "test": options.test},
+        seed=options.seed,
+        fps=options.fps,
+        workers=options.workers,
+        report=_logger.info,
+    )
     print(describe(manifest))
     return 0
 
+
+PROGRAM = Program(
+    "python -m pipelines.tiny_world",
+    "Generate the tiny world, talking faces of 32 × 32 pixels, as a release; continues where an earlier run stopped.",
+    Command(
+        _generate,
+        "generate the tiny world",
+        [
+            "python -m pipelines.tiny_world runs/tiny/release",
+            "python -m pipelines.tiny_world tiny --train 256",
+        ],
+        [
+            argument("folder", help="of the release, local or fsspec URL"),
+            argument("--train", help="clips to train on", type=int, default=8192),
+            argument("--val", help="clips of the validation split", type=int, default=64),
+            argument("--test", help="clips of the test split", type=int, default=256),
+            argument("--seed", help="of the world", type=int, default=0),
+            argument("--fps", help="frames a second", type=float, default=FPS),
+            argument("--workers", help="processes", type=int, default=len(os.sched_getaffinity(0))),
+        ],
+    ),
+)
 
 if __name__ == "__main__":
     sys.exit(main())

@@ -1,4 +1,4 @@
-"""The picture of the tiny world: a head before a wall, whose mouth opens with loudness and is as wide as its word."""
+"""The frames of the tiny world: a head before a wall, whose mouth opens with loudness and is as wide as its word."""
 
 from __future__ import annotations
 
@@ -44,10 +44,10 @@ def draw(look: Look, utterance: Utterance, *, fps: float = FPS) -> np.ndarray:
     """uint8 ``[frames, SIDE, SIDE, 3]``; frame *k* shows the middle of its time, (k + 1/2) / fps."""
     frames = round(utterance.seconds * fps)
     each = utterance.each((np.arange(frames) + 0.5) / fps)
-    film = np.repeat(_still(look)[None], frames, 0)
-    for picture, word, height in zip(film, each.argmax(0), MOUTH_HEIGHT * each.max(0)):
-        _paint(picture, MOUTH_RGB, mouth_cover(utterance.words[word], height))
-    return np.round(film).astype(np.uint8)
+    video = np.repeat(_still(look)[None], frames, 0)
+    for image, word, height in zip(video, each.argmax(0), MOUTH_HEIGHT * each.max(0)):
+        _paint(image, MOUTH_RGB, mouth_cover(utterance.words[word], height))
+    return np.round(video).astype(np.uint8)
 
 
 def mouth_cover(word: str, height: float) -> np.ndarray:
@@ -56,19 +56,19 @@ def mouth_cover(word: str, height: float) -> np.ndarray:
 
 
 def _still(look: Look) -> np.ndarray:
-    picture = np.empty((SIDE, SIDE, 3))
-    picture[:] = WALL_RGB[look.wall]
+    image = np.empty((SIDE, SIDE, 3))
+    image[:] = WALL_RGB[look.wall]
     across, down = HEAD_RADII[look.head]
     x, y = _HEAD_XY
-    _paint(picture, HAIR_RGB[look.hair], _ellipse((x, y - 3.5), (across + 2.0, down + 0.5)))
-    _paint(picture, SKIN_RGB[look.skin], _ellipse((x, y + 1.5), (across, down - 1.0)))
+    _paint(image, HAIR_RGB[look.hair], _ellipse((x, y - 3.5), (across + 2.0, down + 0.5)))
+    _paint(image, SKIN_RGB[look.skin], _ellipse((x, y + 1.5), (across, down - 1.0)))
     for eye in _EYES_XY:
-        _paint(picture, EYE_RGB, _ellipse(eye, (1.3, 1.3)))
-    return picture
+        _paint(image, EYE_RGB, _ellipse(eye, (1.3, 1.3)))
+    return image
 
 
-def _paint(picture: np.ndarray, colour: tuple[int, int, int], cover: np.ndarray) -> None:
-    picture += cover[:, :, None] * (np.array(colour) - picture)
+def _paint(image: np.ndarray, colour: tuple[int, int, int], cover: np.ndarray) -> None:
+    image += cover[:, :, None] * (np.array(colour) - image)
 
 
 def _ellipse(centre: tuple[float, float], radii: tuple[float, float]) -> np.ndarray:

@@ -24,47 +24,47 @@ _TIMBRES = np.linspace(-0.25, 1.25, 31)
 
 
 @dataclass(frozen=True)
-class Heard:
+class SpokenWords:
     """A voice and its words; a pitch and timbre of nan where nothing is voiced."""
 
     voice: Voice
     words: tuple[str, ...]
 
 
-def envelope(wave: np.ndarray, rate: int = voice.RATE) -> np.ndarray:
-    """Root mean square of a sound over 50 ms, float64 ``[seconds * ENVELOPE_HZ]``; value *k* is of the middle of its
+def envelope(audio: np.ndarray, rate: int = voice.RATE) -> np.ndarray:
+    """Root mean square of ``audio`` over 50 ms, float64 ``[seconds * ENVELOPE_HZ]``; value *k* is of the middle of its
     time, (k + 1/2) / ENVELOPE_HZ."""
     hop = round(rate / ENVELOPE_HZ)
-    frames = len(wave) // hop
-    padded = np.pad(np.asarray(wave, np.float64)[: frames * hop] ** 2, hop // 2)
+    frames = len(audio) // hop
+    padded = np.pad(np.asarray(audio, np.float64)[: frames * hop] ** 2, hop // 2)
     energy = np.concatenate(([0.0], np.cumsum(padded)))
     starts = np.arange(frames) * hop
     return np.sqrt((energy[starts + 2 * hop] - energy[starts]) / (2 * hop))
 
 
-def mouth_covers(film: np.ndarray) -> np.ndarray:
+def mouth_covers(video: np.ndarray) -> np.ndarray:
     """How much of each pixel around the mouth is open mouth, by its colour between skin and mouth: 0…1
     ``[frames, 11, 16]``.
 
     Args:
-        film: uint8 ``[frames, SIDE, SIDE, 3]``.
+        video: uint8 ``[frames, SIDE, SIDE, 3]``.
     """
-    pixels = film.astype(np.float64)
+    pixels = video.astype(np.float64)
     skin = np.median(pixels[:, 16:18, 12:20].reshape(-1, 3), axis=0)
     towards = np.array(face.MOUTH_RGB) - skin
     return np.clip((pixels[(slice(None), *_MOUTH)] - skin) @ towards / (towards @ towards), 0, 1)
 
 
-def heights(film: np.ndarray) -> np.ndarray:
+def heights(video: np.ndarray) -> np.ndarray:
     """How far the mouth is open in its middle, pixels ``[frames]``."""
-    covers = mouth_covers(film)[:, :, 7:9].mean(2)
+    covers = mouth_covers(video)[:, :, 7:9].mean(2)
     return np.where(covers > 0.15, covers, 0.0).sum(1)
 
 
-def opening(film: np.ndarray, frames: int, fps: float = face.FPS) -> np.ndarray:
+def opening(video: np.ndarray, frames: int, fps: float = face.FPS) -> np.ndarray:
     """:func:`heights` at the times of an :func:`envelope` of ``frames``."""
-    times = (np.arange(len(film)) + 0.5) / fps
-    return np.interp((np.arange(frames) + 0.5) / ENVELOPE_HZ, times, heights(film))
+    times = (np.arange(len(video)) + 0.5) / fps
+    return np.interp((np.arange(frames) + 0.5) / ENVELOPE_HZ, times, heights(video))
 
 
 def syllables(loudness: np.ndarray) -> np.ndarray:
@@ -74,9 +74,9 @@ def syllables(loudness: np.ndarray) -> np.ndarray:
     return peaks - 1
 
 
-def look(film: np.ndarray) -> tuple[Look, float]:
+def look(video: np.ndarray) -> tuple[Look, float]:
     """Who is seen, by the nearest colours, and how far those are: root mean square over channels of 0…1."""
-    pixels = np.median(film.astype(np.float64), axis=0)
+    pixels = np.median(video.astype(np.float64), axis=0)
     seen = {
         "skin": (pixels[16:18, 12:20], face.SKIN_RGB),
         "hair": (pixels[5:8, 13:19], face.HAIR_RGB),
@@ -94,11 +94,11 @@ def look(film: np.ndarray) -> tuple[Look, float]:
     return Look(**names, head=HEADS[int(to_wall < to_skin)]), float(np.sqrt(np.square(errors).mean() / 3) / 255)
 
 
-def pitch_hz(wave: np.ndarray, rate: int = voice.RATE) -> float:
-    """The pitch of a whole sound, which has but one: the peak of its autocorrelation; nan in silence."""
-    spectrum = np.fft.rfft(wave, 2 * len(wave))
+def pitch_hz(audio: np.ndarray, rate: int = voice.RATE) -> float:
+    """The pitch of all of ``audio``, which has but one: the peak of its autocorrelation; nan in silence."""
+    spectrum = np.fft.rfft(audio, 2 * len(audio))
     correlation = np.fft.irfft(np.abs(spectrum) ** 2)
-    if correlation[0] < 1e-6 * len(wave):
+    if correlation[0] < 1e-6 * len(audio):
         return float("nan")
     low, high = int(rate / (PITCH_HZ[1] * 1.06)), int(rate / (PITCH_HZ[0] / 1.06)) + 1
     lag = low + int(correlation[low : high + 1].argmax())
@@ -107,31 +107,31 @@ def pitch_hz(wave: np.ndarray, rate: int = voice.RATE) -> float:
     return rate / (lag + (0.5 * (before - after) / bend if bend else 0.0))
 
 
-def hear(wave: np.ndarray) -> Heard:
-    """Voice and words of a sound, by comparing each syllable with all words in all timbres at the sound's pitch."""
-    hz = pitch_hz(wave)
+def hear(audio: np.ndarray) -> SpokenWords:
+    """Voice and words of ``audio``, by comparing each syllable with all words in all timbres at the audio's pitch."""
+    hz = pitch_hz(audio)
     if np.isnan(hz):
-        return Heard(Voice(np.nan, np.nan), ())
+        return SpokenWords(Voice(np.nan, np.nan), ())
     low, high = PITCH_HZ
     pitch = float(np.log2(hz / low) / np.log2(high / low))
     templates = _templates(round(hz, 1))  # (words, timbres, bands)
     hop = round(voice.RATE / ENVELOPE_HZ)
     words, errors = [], []
-    for place in syllables(envelope(wave)):
+    for place in syllables(envelope(audio)):
         middle = place * hop + hop // 2
-        piece = np.pad(wave, _PIECE)[middle + _PIECE // 2 : middle + 3 * _PIECE // 2]
+        piece = np.pad(audio, _PIECE)[middle + _PIECE // 2 : middle + 3 * _PIECE // 2]
         error = np.square(_bands(piece[None])[0] - templates).mean(-1)
         words.append(WORDS[int(error.min(1).argmin())])
         errors.append(error[WORDS.index(words[-1])])
     timbre = float(_TIMBRES[np.mean(errors, axis=0).argmin()]) if errors else float("nan")
-    return Heard(Voice(pitch, timbre), tuple(words))
+    return SpokenWords(Voice(pitch, timbre), tuple(words))
 
 
-def words_seen(film: np.ndarray, times_s: Sequence[float], fps: float = face.FPS) -> tuple[str, ...]:
+def words_seen(video: np.ndarray, times_s: Sequence[float], fps: float = face.FPS) -> tuple[str, ...]:
     """The word that the mouth forms around each of the given times, by comparing it with all words and openings."""
     shapes = _shapes()  # (words, heights, pixels)
-    covers = mouth_covers(film).reshape(len(film), 1, 1, -1)
-    times = (np.arange(len(film)) + 0.5) / fps
+    covers = mouth_covers(video).reshape(len(video), 1, 1, -1)
+    times = (np.arange(len(video)) + 0.5) / fps
     found = []
     for time_s in times_s:
         near = covers[np.abs(times - time_s) < _NEAR_S]
@@ -140,9 +140,9 @@ def words_seen(film: np.ndarray, times_s: Sequence[float], fps: float = face.FPS
     return tuple(found)
 
 
-def flicker(film: np.ndarray) -> float:
+def flicker(video: np.ndarray) -> float:
     """Standard deviation over time of the wall's pixels, which stand still in the world, of 0…1."""
-    return float((film[:, 2:30, :2] / 255.0).std(0).mean())
+    return float((video[:, 2:30, :2] / 255.0).std(0).mean())
 
 
 @dataclass(frozen=True)
@@ -150,10 +150,10 @@ class Profile:
     """Of real clips.
 
     Attributes:
-        envelope, opening: mean course in time, float64 ``[frames]``: clips begin and end silent, so even the sound of
+        envelope, opening: mean course in time, float64 ``[frames]``: clips begin and end silent, so even the audio of
             one and the mouth of another agree a little, unless that is taken away first.
-        least: deviations over time of an envelope and of an opening below which nothing sounds or moves, a tenth of
-            what they are on average. What is left of a dead one is the mean course, which agrees with any other's.
+        least: deviations over time of an envelope and of an opening below which nothing is heard or moves, a tenth of
+            what they are on average. What is left of a still one is the mean course, which agrees with any other's.
     """
 
     envelope: np.ndarray
@@ -167,17 +167,17 @@ class Profile:
         return cls(envelopes.mean(0), openings.mean(0), least)
 
     def correlations(self, envelopes: np.ndarray, openings: np.ndarray) -> np.ndarray:
-        """Pearson's of each clip, ``[clips]``; 0 where nothing sounds or nothing moves."""
-        alive = (envelopes.std(1) >= self.least[0]) & (openings.std(1) >= self.least[1])
-        return np.where(alive, _pearson(envelopes - self.envelope, openings - self.opening), 0.0)
+        """Pearson's of each clip, ``[clips]``; 0 where nothing is heard or nothing moves."""
+        active = (envelopes.std(1) >= self.least[0]) & (openings.std(1) >= self.least[1])
+        return np.where(active, _pearson(envelopes - self.envelope, openings - self.opening), 0.0)
 
     def lag_s(self, envelopes: np.ndarray, openings: np.ndarray, most_s: float = 0.4) -> float:
-        """Seconds by which mouths are late where they agree best with the sounds, in steps of 1 / ENVELOPE_HZ."""
-        sounds, mouths = envelopes - self.envelope, openings - self.opening
-        frames, most = sounds.shape[1], round(most_s * ENVELOPE_HZ)
+        """Seconds by which mouths are late where they agree best with the audio, in steps of 1 / ENVELOPE_HZ."""
+        heard, seen = envelopes - self.envelope, openings - self.opening
+        frames, most = heard.shape[1], round(most_s * ENVELOPE_HZ)
         agreement = {
             lag: _pearson(
-                sounds[:, max(0, -lag) : frames - max(0, lag)], mouths[:, max(0, lag) : frames + min(0, lag)]
+                heard[:, max(0, -lag) : frames - max(0, lag)], seen[:, max(0, lag) : frames + min(0, lag)]
             ).mean()
             for lag in range(-most, most + 1)
         }

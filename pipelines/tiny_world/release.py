@@ -14,16 +14,17 @@ from typing import Any
 
 import pyarrow as pa
 
-from corpus.manifest import Manifest
-from corpus.plan import PlannedShard
-from corpus.release import Made, ReleaseWriter
-from corpus.schema import REFS_SCHEMA, meta_schema
-from engine.progress import Progress
+from kit.progress import Progress
 from media.encode import write_video, write_wav
+from pipelines.release.card import write_documents
 from pipelines.tiny_world.captions import atoms
 from pipelines.tiny_world.face import FPS, SIDE, draw
 from pipelines.tiny_world.voice import RATE, speak
 from pipelines.tiny_world.world import SECONDS, WorldClip, make_clip
+from unitalking_data.layout import ShardLayout
+from unitalking_data.manifest import Manifest
+from unitalking_data.schema import REFS_SCHEMA, meta_schema
+from unitalking_data.writer import ClipFiles, ReleaseWriter
 
 VERSION = "tiny-world-1"
 CRF = 4  # close to lossless, which costs nothing at 32 × 32
@@ -44,12 +45,12 @@ def write_release(
 
     Args:
         clips: how many of each split, in the order of their shards.
-        fps: of the pictures; the world's time does not depend on it.
+        fps: frames a second; the world's time does not depend on it.
         workers: processes.
 
     Raises:
         ReleaseError: another release stands there.
-        ValueError: no pictures a second, or a split without clips.
+        ValueError: not one frame a clip, or a split without clips.
     """
     if not round(SECONDS * fps) > 0:
         raise ValueError(f"fps: {fps:g} leaves no picture of {SECONDS:g} s")
@@ -89,10 +90,10 @@ def write_release(
                 progress.add(count)
     if todo:
         progress.finish()
-    return writer.finish()
+    return writer.finish(documents=write_documents)
 
 
-def _write(writer: ReleaseWriter, shard: PlannedShard, clips: Sequence[WorldClip], seed: int, fps: float) -> int:
+def _write(writer: ReleaseWriter, shard: ShardLayout, clips: Sequence[WorldClip], seed: int, fps: float) -> int:
     rows = pa.Table.from_pylist([_row(clip, seed) for clip in clips])
     refs = pa.Table.from_pylist([row for clip in clips for row in _references(clip, seed)], schema=REFS_SCHEMA)
     writer.write(shard, rows, partial(_make, {clip.key: clip for clip in clips}, fps), refs)
@@ -120,23 +121,23 @@ def _references(clip: WorldClip, seed: int) -> Iterator[dict[str, Any]]:
         yield {"key": clip.key, "take": take, "text": text, **made}
 
 
-def _make(clips: Mapping[str, WorldClip], fps: float, keys: Sequence[str]) -> Iterator[Made]:
+def _make(clips: Mapping[str, WorldClip], fps: float, keys: Sequence[str]) -> Iterator[ClipFiles]:
     with tempfile.TemporaryDirectory() as folder:
-        mp4, wav = Path(folder) / "clip.mp4", Path(folder) / "sound.wav"
+        mp4, wav = Path(folder) / "clip.mp4", Path(folder) / "speech.wav"
         for key in keys:
             clip = clips[key]
-            film = draw(clip.look, clip.speech, fps=fps)
-            write_video(mp4, film, fps, crf=CRF)
+            frames = draw(clip.look, clip.speech, fps=fps)
+            write_video(mp4, frames, fps, crf=CRF)
             members = {"mp4": mp4.read_bytes()}
-            sounds = {"wav": clip.speech} | {f"ref{take}.wav": said for take, said in enumerate(clip.references)}
-            for name, utterance in sounds.items():
+            spoken = {"wav": clip.speech} | {f"ref{take}.wav": said for take, said in enumerate(clip.references)}
+            for name, utterance in spoken.items():
                 write_wav(wav, speak(utterance, clip.voice), RATE)
                 members[name] = wav.read_bytes()
-            yield Made(
+            yield ClipFiles(
                 members,
                 {
-                    "duration_s": len(film) / fps,
-                    "frames": len(film),
+                    "duration_s": len(frames) / fps,
+                    "frames": len(frames),
                     "fps": fps,
                     "width": SIDE,
                     "height": SIDE,

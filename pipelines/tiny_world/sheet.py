@@ -1,4 +1,4 @@
-"""A contact sheet: each sample's pictures in a row, and below them its sound's envelope and its mouth's opening."""
+"""A contact sheet: each sample's frames in a row, and below them its audio's envelope and its mouth's opening."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ def draw_sheet(path: Path, rows: Sequence[tuple[str, Sample]]) -> None:
     """
     figure = Figure(figsize=(WIDTH_IN, ROW_IN * len(rows)), layout="constrained")
     axes = figure.subplots(2 * len(rows), 1, squeeze=False)[:, 0]
-    for (title, sample), films, lines in zip(rows, axes[::2], axes[1::2], strict=True):
-        films.imshow(np.concatenate(list(sample.video), 1), interpolation="nearest", aspect="equal")
-        films.set_axis_off()
-        films.set_title(title, fontsize=8, loc="left")
+    for (title, sample), strip, lines in zip(rows, axes[::2], axes[1::2], strict=True):
+        strip.imshow(np.concatenate(list(sample.video), 1), interpolation="nearest", aspect="equal")
+        strip.set_axis_off()
+        strip.set_title(title, fontsize=8, loc="left")
         envelope = measure.envelope(sample.audio)
         times = (np.arange(len(envelope)) + 0.5) / measure.ENVELOPE_HZ
         opening = measure.opening(sample.video, len(envelope), len(sample.video) / SECONDS)

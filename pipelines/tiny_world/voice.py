@@ -1,4 +1,4 @@
-"""The sound of the tiny world: harmonics of a pitch, tilted by timbre, shaped by the formants of each word."""
+"""The audio of the tiny world: harmonics of a pitch, tilted by timbre, shaped by the formants of each word."""
 
 from __future__ import annotations
 
@@ -58,15 +58,15 @@ def tilt_db(timbre: float, hz: np.ndarray) -> np.ndarray:
 
 def speak(utterance: Utterance, voice: Voice) -> np.ndarray:
     """float32 ``[round(seconds * RATE)]`` in −1…1; every word is equally strong at equal loudness."""
-    sound = np.zeros(round(utterance.seconds * RATE), np.float32)
-    hz, waves = _tones(voice.hz)
+    audio = np.zeros(round(utterance.seconds * RATE), np.float32)
+    hz, tones = _tones(voice.hz)
     for syllable in utterance.syllables:
         begin = int(syllable.start_s * RATE)
-        places = np.arange(begin, min(begin + int(syllable.seconds * RATE) + 2, len(sound)))
+        places = np.arange(begin, min(begin + int(syllable.seconds * RATE) + 2, len(audio)))
         amplitudes = 10 ** ((word_db(syllable.word, hz) + tilt_db(voice.timbre, hz)) / 20)
         amplitudes *= LEVEL * np.sqrt(2) / np.linalg.norm(amplitudes)
-        sound[places] += amplitudes.astype(np.float32) @ waves[:, places] * syllable.at(places / RATE)
-    return sound
+        audio[places] += amplitudes.astype(np.float32) @ tones[:, places] * syllable.at(places / RATE)
+    return audio
 
 
 @lru_cache(maxsize=1)  # a clip and its references are of one voice

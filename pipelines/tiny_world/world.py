@@ -1,6 +1,6 @@
 """What a clip of the tiny world is: who is seen, whose voice it is, what is said, and when.
 
-Captions name who, whose and what; when each word is said stands in the picture and in the sound alone. Every draw is
+Captions name who, whose and what; when each word is said stands in the video and in the audio alone. Every draw is
 a function of (seed, split, number).
 """
 
@@ -13,7 +13,7 @@ from itertools import product
 
 import numpy as np
 
-from corpus.permutation import hash64
+from unitalking_data.permutation import hash64
 
 SKINS = ("pale", "rosy", "golden", "olive", "brown")
 HAIRS = ("black", "red", "blond", "grey", "blue")
@@ -94,7 +94,7 @@ class Utterance:
         return tuple(syllable.word for syllable in self.syllables)
 
     def loudness(self, times: np.ndarray) -> np.ndarray:
-        """0…1 at ``times`` (any shape), seconds: what opens the mouth and what the sound's envelope is."""
+        """0…1 at ``times`` (any shape), seconds: what opens the mouth and what the audio's envelope is."""
         return self.each(times).sum(0)
 
     def each(self, times: np.ndarray) -> np.ndarray:

@@ -10,6 +10,7 @@ import pytest
 
 from benchmarks import tiny_world
 from benchmarks.tiny_world import ARMS, BARS, LONGER_BARS, print_ablations, print_bars, recipes_of
+from kit.cli import parse
 
 SMALL = ["--train", "48", "--test", "8", "--clips", "4", "--seeds", "5"]
 SMALL += ["--set1", "steps=2", "batch=4", "--set2", "steps=2", "batch=4", "--set-sample", "steps=2"]
@@ -19,7 +20,13 @@ GOOD = {key: (bar or 0.0) - (0.01 if BARS[key][1] in ("<", "<=") else 0) for key
 
 
 def options(folder: Path, *arguments: str):
-    return tiny_world._options(["--folder", str(folder), "--release", str(folder / "release"), *arguments])
+    return parsed("--folder", str(folder), "--release", str(folder / "release"), *arguments)
+
+
+def parsed(*arguments: str):
+    _, options = parse(tiny_world.PROGRAM, arguments)
+    tiny_world.apply_minutes(options)
+    return options
 
 
 @pytest.fixture(scope="module")
@@ -89,7 +96,7 @@ def test_the_ablations_are_printed_as_markdown(capsys):
 
 
 def test_thirty_minutes_are_a_budget_of_their_own(tmp_path):
-    ten, thirty = tiny_world._options([]), tiny_world._options(["--minutes", "30"])
+    ten, thirty = parsed(), parsed("--minutes", "30")
     assert ten.folder != thirty.folder
     steps = [[recipe.steps for recipe in recipes_of(o, ARMS["full"], 1, tmp_path).values()] for o in (ten, thirty)]
     assert steps == [[300, 1500], [600, 3600]]
@@ -98,7 +105,9 @@ def test_thirty_minutes_are_a_budget_of_their_own(tmp_path):
 def test_an_arm_changes_what_it_is_named_for(tmp_path):
     def changes(name: str) -> dict[int, list[str]]:
         full, arm = (recipes_of(options(tmp_path), ARMS[n], 1, tmp_path) for n in ("full", name))
-        return {stage: [c.split(":")[0] for c in recipe.changes(full[stage])] for stage, recipe in arm.items()}
+        return {
+            stage: [c.split(":")[0] for c in recipe.changes(full[stage].content())] for stage, recipe in arm.items()
+        }
 
     assert changes("full") == {1: [], 2: []}
     assert changes("streams apart") == {1: [], 2: ["streams_apart"]}

@@ -54,10 +54,10 @@ def outcomes(config: Path) -> dict[str, str]:
 
 def test_every_kind_of_bad_input_is_counted(config: Path, capsys):
     videos = config.parent / "videos"
-    pictures, times, sound = factory.talker(2.0)
+    frames, times, audio = factory.talker(2.0)
 
     def write(name: str, **options) -> Path:
-        return factory.write(videos / name, pictures, times, **{"audio": sound, **options})
+        return factory.write(videos / name, frames, times, **{"audio": audio, **options})
 
     plain = write("plain.mp4")
     for name in ("with 'quotes' and \"more\".mp4", "new\nline.mp4", "<script>alert(1)<", "per%cent d.mp4", "a:b.mp4"):
@@ -67,30 +67,30 @@ def test_every_kind_of_bad_input_is_counted(config: Path, capsys):
     (videos / "empty.mp4").touch()
     (videos / "text.mp4").write_text("this is not a video\n" * 100)
     factory.truncated(plain, videos / "truncated.mp4", 0.5)
-    write_wav(videos / "sound only.mp4", np.zeros(8000, np.float32), 8000)
+    write_wav(videos / "audio only.mp4", np.zeros(8000, np.float32), 8000)
     write("no audio.mp4", audio=None)
-    # other pictures than the one without audio: a track without a packet may not reach the file at all
-    factory.write(videos / "empty audio.mp4", pictures[::-1], times, silent_track=True)
-    factory.write(videos / "one frame.mp4", pictures[:1], times[:1])
+    # other frames than the one without audio: a track without a packet may not reach the file at all
+    factory.write(videos / "empty audio.mp4", frames[::-1], times, silent_track=True)
+    factory.write(videos / "one frame.mp4", frames[:1], times[:1])
     factory.huge_header(videos / "huge.mp4")
     write("hevc 10 bit.mp4", codec="libx265", pixel_format="yuv420p10le", options={"x265-params": "log-level=none"})
-    odd = [picture[:95, :127] for picture in pictures]
-    factory.write(videos / "odd.mp4", odd, times, pixel_format="yuv444p", audio=sound)
+    odd = [image[:95, :127] for image in frames]
+    factory.write(videos / "odd.mp4", odd, times, pixel_format="yuv444p", audio=audio)
     write("rotated.mp4", rotation=90)
     uneven = factory.uneven(2.0)
-    factory.write(videos / "variable.mp4", pictures[: len(uneven)], uneven, audio=sound)
+    factory.write(videos / "variable.mp4", frames[: len(uneven)], uneven, audio=audio)
     fast = factory.regular(2, 120)
-    factory.write(videos / "120 fps.mp4", [pictures[int(t * 25) % len(pictures)] for t in fast], fast, audio=sound)
-    write("8 khz.mp4", audio=sound[:, ::6], audio_rate=8000)
-    write("7.1.mp4", audio=np.repeat(sound, 8, axis=0))
-    write("late audio.mp4", audio_start_s=1.0, audio=sound[:, :44_100])
+    factory.write(videos / "120 fps.mp4", [frames[int(t * 25) % len(frames)] for t in fast], fast, audio=audio)
+    write("8 khz.mp4", audio=audio[:, ::6], audio_rate=8000)
+    write("7.1.mp4", audio=np.repeat(audio, 8, axis=0))
+    write("late audio.mp4", audio_start_s=1.0, audio=audio[:, :44_100])
     os.mkfifo(videos / "hangs.mp4")
 
     code = run(config, "executor.retry_budget=1")
     printed = capsys.readouterr().out
     found = outcomes(config)
     assert code == 0
-    broken = {"empty.mp4", "text.mp4", "truncated.mp4", "sound only.mp4", "huge.mp4", "hangs.mp4"}
+    broken = {"empty.mp4", "text.mp4", "truncated.mp4", "audio only.mp4", "huge.mp4", "hangs.mp4"}
     assert {name for name, outcome in found.items() if outcome == "failed"} == broken
     assert found["copy.mp4"] != found["plain.mp4"] and "duplicate" in (found["copy.mp4"], found["plain.mp4"])
     assert found["one frame.mp4"] == "too_short"
@@ -109,8 +109,8 @@ def test_every_kind_of_bad_input_is_counted(config: Path, capsys):
 
 def test_a_new_threshold_scores_nothing_again(config: Path, capsys):
     for seed in range(3):
-        pictures, times, sound = factory.talker(1.5, seed=seed)
-        factory.write(config.parent / "videos" / f"{seed}.mp4", pictures, times, audio=sound if seed else None)
+        frames, times, audio = factory.talker(1.5, seed=seed)
+        factory.write(config.parent / "videos" / f"{seed}.mp4", frames, times, audio=audio if seed else None)
     assert run(config) == 0
     assert "3 clips in = 2 kept + 1 dropped" in capsys.readouterr().out
     scores = {path: path.stat().st_mtime_ns for path in (config.parent / "run" / "scores").rglob("*.parquet")}
@@ -123,8 +123,8 @@ def test_a_new_threshold_scores_nothing_again(config: Path, capsys):
 
 
 def test_a_full_disk_stops_with_a_message_and_the_run_goes_on_afterwards(config: Path):
-    pictures, times, sound = factory.talker(1.5)
-    factory.write(config.parent / "videos" / "a.mp4", pictures, times, audio=sound)
+    frames, times, audio = factory.talker(1.5)
+    factory.write(config.parent / "videos" / "a.mp4", frames, times, audio=audio)
     command = [sys.executable, "-m", "curation", "run", "--config", str(config)]
 
     def tight() -> None:  # no file may grow beyond what the listing needs: the score tables do not fit
@@ -146,7 +146,7 @@ def test_a_full_disk_stops_with_a_message_and_the_run_goes_on_afterwards(config:
         (["groups.scorers.stages.blur={}"], "no stage named 'blur'"),
         (["thresholds=absent.yaml"], "cannot read the configuration absent.yaml"),
         (["root=x", "rooot=y"], "rooot: Extra inputs"),
-        (["groups.scorers.stages.lip_sync={backend: syncnet}"], "python -m engine.weights fetch"),
+        (["groups.scorers.stages.lip_sync={backend: syncnet}"], "python -m kit.weights fetch"),
     ],
 )
 def test_a_users_mistake_is_named_before_any_work(config: Path, capsys, overrides, says):
@@ -164,8 +164,8 @@ def test_a_listing_without_the_column_is_refused(config: Path, capsys):
 
 
 def test_plan_and_status_do_nothing(config: Path, capsys):
-    pictures, times, sound = factory.talker(1.5)
-    factory.write(config.parent / "videos" / "a.mp4", pictures, times, audio=sound)
+    frames, times, audio = factory.talker(1.5)
+    factory.write(config.parent / "videos" / "a.mp4", frames, times, audio=audio)
     assert run(config, command="plan") == 0
     assert "listing: 1 sources" in capsys.readouterr().out and not (config.parent / "run").exists()
     assert run(config, command="status") == 2

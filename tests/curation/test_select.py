@@ -7,12 +7,12 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from corpus.clip import Source, to_table
-from corpus.storage import Store
 from curation.select import VERDICTS, load_scores, select
 from curation.thresholds import Threshold
+from engine.items import Source, to_table
 from engine.ledger import Ledger
 from engine.specs import Row, StageSpec
+from unitalking_data.storage import Store
 
 LENGTH, LAST = StageSpec("tests.engine.toys:Length"), StageSpec("tests.engine.toys:Last")
 RULES = (

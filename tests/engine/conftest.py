@@ -6,11 +6,13 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from corpus.clip import Source, to_table
 from engine.config import GroupConfig, Pool
+from engine.items import Source, to_table
+from engine.ledger import Ledger
 from engine.rules import Gate
 from engine.runner import RunSpec
 from engine.specs import GroupSpec, StageSpec
+from unitalking_data.storage import Store
 
 TOYS = "tests.engine.toys"
 
@@ -38,7 +40,7 @@ def toy_run(tmp_path: Path) -> Callable[..., RunSpec]:
         pool = Pool(min_actors=actors, max_actors=actors, cpus=0.5)
         limits = {"batch_size": batch_size, "time_limit_s": time_limit_s, "memory_limit_gb": 0.6, "pool": pool}
         return RunSpec(
-            root=str(tmp_path / "run"),
+            ledger=Ledger(Store(tmp_path / "run")),
             item_type="source",
             groups=(
                 GroupSpec(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from corpus.clip import Source, to_table
 from engine.config import ExecutorConfig, GroupConfig, Pool
+from engine.items import Source, to_table
 from engine.jobs import execute
+from engine.ledger import Ledger
 from engine.rules import Gate, Rule
 from engine.runner import RunSpec
 from engine.specs import GroupSpec, StageSpec
+from unitalking_data.storage import Store
 
 TOYS = "tests.engine.toys"
 ITEMS = to_table([Source.of(f"item-{n:03}" + "x" * (n % 4), "bad" if n % 7 == 0 else "") for n in range(40)], Source)
@@ -26,7 +28,7 @@ def run_spec(root: Path) -> RunSpec:
     first = GroupConfig(name="first", stages={"length": {}, "flaky": flaky}, **limits)
     second = GroupConfig(name="second", stages={"last": {}}, **limits)
     return RunSpec(
-        str(root),
+        Ledger(Store(root)),
         "source",
         (
             GroupSpec(first, (StageSpec(f"{TOYS}:Length"), StageSpec(f"{TOYS}:Flaky", flaky)), (gate,)),

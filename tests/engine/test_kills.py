@@ -14,10 +14,8 @@ import psutil
 import pyarrow as pa
 import pytest
 
-from corpus.storage import Store
 from engine.config import ExecutorConfig
 from engine.jobs import execute
-from engine.ledger import Ledger
 from tests.engine.drive import ITEMS, run_spec
 
 MEASURED = ["seconds", "cpu_seconds", "open_seconds", "peak_memory", "bytes_read"]
@@ -25,9 +23,9 @@ MEASURED = ["seconds", "cpu_seconds", "open_seconds", "peak_memory", "bytes_read
 
 def tables(root: Path) -> dict[str, pa.Table]:
     """Every stage's table as it lies on disk after compaction, without what is measured anew by every run."""
-    ledger = Ledger(Store(root))
-    answer = {}
-    for group in run_spec(root).groups:
+    run, answer = run_spec(root), {}
+    ledger = run.ledger
+    for group in run.groups:
         for spec in group.stages:
             table = ledger.store.read_table(ledger.store.files(ledger.folder(spec)))
             answer[spec.name] = table.drop_columns(MEASURED).sort_by("key")
@@ -47,8 +45,8 @@ def start(root: Path, kind: str, address: str = "local") -> subprocess.Popen:
 
 
 def rows_done(root: Path) -> int:
-    ledger = Ledger(Store(root))
-    spec = run_spec(root).groups[0].stages[1]
+    run = run_spec(root)
+    ledger, spec = run.ledger, run.groups[0].stages[1]
     return len(ledger.store.files(ledger.folder(spec)))
 
 

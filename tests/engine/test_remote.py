@@ -8,10 +8,10 @@ import boto3
 import pytest
 from moto.server import ThreadedMotoServer
 
-from corpus.storage import Store
 from engine.config import ExecutorConfig
 from engine.jobs import execute
 from engine.ledger import Ledger
+from unitalking_data.storage import Store
 
 
 @pytest.fixture
@@ -35,11 +35,10 @@ def bucket(monkeypatch):
 def test_a_run_on_s3_equals_a_local_one(toy_run, sources, bucket):
     items, config = sources("a", "none", "bad", "crash", "ccc"), ExecutorConfig(kind="local")
     tables = []
-    for run in (toy_run(), replace(toy_run(), root=f"{bucket}/run")):
+    for run in (toy_run(), replace(toy_run(), ledger=Ledger(Store(f"{bucket}/run")))):
         finished = execute(run, items, config, "items", lambda line: None)
         assert all(stage.todo == 0 for stage in finished.progress)
-        ledger = Ledger(Store(run.root))
         specs = [spec for group in run.groups for spec in group.stages]
-        tables.append({spec.name: ledger.read(spec).select(["key", "status", "attempts"]) for spec in specs})
+        tables.append({spec.name: run.ledger.read(spec).select(["key", "status", "attempts"]) for spec in specs})
     assert tables[0] == tables[1]
     assert sorted(finished.quarantine["error_kind"].to_pylist()) == ["crash", "media"]

@@ -8,14 +8,14 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from corpus.storage import Store
 from engine.config import ExecutorConfig
 from engine.executors import run_local, run_ray
 from engine.guard import SetupError
 from engine.ledger import Ledger
-from engine.plan import outstanding
 from engine.rules import Gate, Rule
 from engine.specs import StageSpec
+from engine.work import outstanding
+from unitalking_data.storage import Store
 
 SCRIPTS = ("a", "crash", "bb", "once", "none", "bad", "unopenable", "ccc")
 GATE = Gate(before=("last",), rules=(Rule(score="length.letters", min=11, absent="drop"),))
@@ -24,9 +24,8 @@ TIMINGS = ["seconds", "cpu_seconds", "open_seconds", "peak_memory", "bytes_read"
 
 def drain(run, items, budget=2, execute=run_local):
     """Run until nothing is left, as a job does; gives the number of passes."""
-    ledger = Ledger(Store(run.root))
     for passes in range(10):
-        work = outstanding(ledger, items, run.groups, budget)
+        work = outstanding(run.ledger, items, run.groups, budget)
         if not len(work.table):
             return passes
         assert sum(execute(run, work.table)) == len(work.table)
@@ -34,9 +33,8 @@ def drain(run, items, budget=2, execute=run_local):
 
 
 def tables(run) -> dict[str, pa.Table]:
-    ledger = Ledger(Store(run.root))
     specs = [spec for group in run.groups for spec in group.stages]
-    return {spec.name: ledger.read(spec).drop_columns(TIMINGS) for spec in specs}
+    return {spec.name: run.ledger.read(spec).drop_columns(TIMINGS) for spec in specs}
 
 
 def test_every_item_ends_with_one_row_a_stage(toy_run, sources):
@@ -47,7 +45,7 @@ def test_every_item_ends_with_one_row_a_stage(toy_run, sources):
     rows = {row["key"]: row for row in tables(run)["flaky"].to_pylist()}
     by_script = {item["licence"]: rows[item["key"]] for item in items.to_pylist()}
     assert by_script["crash"]["status"] == "failed" and by_script["crash"]["attempts"] == 2, "the budget is spent"
-    assert by_script["once"]["status"] == "value", "repeated alone after the batch had died"
+    assert by_script["once"]["status"] == "value", "repeated alone after the batch had crashed"
     assert by_script["unopenable"]["attempts"] == 1, "bad media is final at once"
 
 
@@ -73,11 +71,11 @@ def test_loosening_a_gate_schedules_exactly_what_it_had_shut_out(toy_run, source
     run = toy_run(tight)
     drain(run, items)
     assert tables(run)["last"]["status"].to_pylist().count("skipped") == 2
-    work = outstanding(Ledger(Store(run.root)), items, toy_run(loose).groups, 2)
+    work = outstanding(run.ledger, items, toy_run(loose).groups, 2)
     assert work.table["licence"].to_pylist() == ["bb"] and work.table["todo"].to_pylist() == [["last"]]
     drain(toy_run(loose), items)
     assert tables(run)["last"]["status"].to_pylist().count("skipped") == 1
-    assert not len(outstanding(Ledger(Store(run.root)), items, run.groups, 2).table), "tightening redoes nothing"
+    assert not len(outstanding(run.ledger, items, run.groups, 2).table), "tightening redoes nothing"
 
 
 def test_gates_act_within_a_group_and_across_groups(toy_run, sources):
@@ -92,7 +90,7 @@ def test_gates_act_within_a_group_and_across_groups(toy_run, sources):
 def test_compaction_keeps_one_row_an_item(toy_run, sources):
     run, items = toy_run(batch_size=2), sources(*SCRIPTS)
     drain(run, items)
-    ledger, before = Ledger(Store(run.root)), tables(run)
+    ledger, before = run.ledger, tables(run)
     for group in run.groups:
         for spec in group.stages:
             ledger.compact(spec)
@@ -118,7 +116,7 @@ def test_ray_and_local_give_the_same_tables(toy_run, sources, tmp_path, ray_loca
     drain(local, items)
     for mark in (tmp_path / "marks").iterdir():
         mark.unlink()
-    on_ray = replace(toy_run((GATE,), batch_size=3, actors=2), root=str(tmp_path / "ray"))
+    on_ray = replace(toy_run((GATE,), batch_size=3, actors=2), ledger=Ledger(Store(tmp_path / "ray")))
     drain(on_ray, items, execute=lambda run, table: run_ray(run, table, ExecutorConfig(address="local")))
     for name, table in tables(local).items():
         assert tables(on_ray)[name].to_pylist() == table.to_pylist(), name
@@ -127,8 +125,8 @@ def test_ray_and_local_give_the_same_tables(toy_run, sources, tmp_path, ray_loca
 @pytest.mark.parametrize("execute", ["local", "ray"])
 def test_a_group_that_cannot_be_set_up_stops_the_run_by_name(toy_run, sources, tmp_path, ray_local, execute):
     first = toy_run().groups[0]
-    run = replace(toy_run(), groups=(replace(first, stages=(StageSpec("tests.engine.toys:Broken"),)),))
-    work = outstanding(Ledger(Store(run.root)), sources("a"), run.groups, 2).table
+    run = replace(toy_run(), groups=(replace(first, stages=(StageSpec("tests.engine.toys:NoDevice"),)),))
+    work = outstanding(run.ledger, sources("a"), run.groups, 2).table
     config = ExecutorConfig(kind=execute, address="local")
     batches = run_local(run, work) if execute == "local" else run_ray(run, work, config)
     with pytest.raises(SetupError, match=r"group first: setting up: RuntimeError: no such device"):

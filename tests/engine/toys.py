@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from corpus.clip import Source
-from engine.stage import Failed, NotApplicable, Outcome, Stage, StageConfig, Value, field
+from engine.items import Source
+from engine.stage import Failure, NotApplicable, Outcome, Stage, StageConfig, Value, field
 from media.clip import MediaError
 
 
@@ -28,7 +28,7 @@ class Length(Stage[Source]):
         if item.licence == "raise":
             raise RuntimeError("thrown by the stage")
         if item.licence == "bad":
-            return Failed("media", "scripted")
+            return Failure("media", "scripted")
         if item.licence == "none":
             return NotApplicable("scripted")
         return Value({"letters": len(item.uri)})
@@ -40,7 +40,7 @@ class FlakyConfig(StageConfig):
 
 
 class Flaky(Stage[Source]):
-    """Dies as scripted: ``crash``, ``hang``, ``bloat`` always; ``once`` crashes at the first attempt only."""
+    """Crashes as scripted: ``crash``, ``hang``, ``bloat`` always; ``once`` crashes at the first attempt only."""
 
     name = "flaky"
     version = "1"
@@ -70,10 +70,10 @@ class Flaky(Stage[Source]):
         return Value({"vowels": sum(letter in "aeiou" for letter in item.uri), "series": [0.5, 1.5]})
 
 
-class Broken(Length):
+class NoDevice(Length):
     """Cannot be set up."""
 
-    name = "broken"
+    name = "no_device"
 
     def setup(self, weights: Mapping[str, Path]) -> None:
         raise RuntimeError("no such device")

@@ -155,14 +155,14 @@ def test_stills_are_whole_and_evenly_spread(tmp_path):
 def test_only_what_is_needed_is_decoded(tmp_path):
     times = factory.regular(2, 25)
     path = str(factory.write(tmp_path / "a.mp4", factory.flashes(times, [1]), times, audio=factory.clicks(2, [1])))
-    sound = decode_clip(path, 0.0, 2.0, needs=frozenset({"audio"}))
-    assert sound.decoded_frames == 0
-    assert sound.speech.shape == (32_000,)
+    heard = decode_clip(path, 0.0, 2.0, needs=frozenset({"audio"}))
+    assert heard.decoded_frames == 0
+    assert heard.speech.shape == (32_000,)
     both = decode_clip(path, 0.0, 2.0, needs=BOTH)
     assert both.decoded_frames == 50
-    assert sound.video_bytes == both.video_bytes > 0
-    np.testing.assert_array_equal(sound.audio, both.audio)
-    assert both.fps == sound.fps == pytest.approx(25)
+    assert heard.video_bytes == both.video_bytes > 0
+    np.testing.assert_array_equal(heard.audio, both.audio)
+    assert both.fps == heard.fps == pytest.approx(25)
     assert both.bytes_read >= both.video_bytes
 
 
@@ -175,7 +175,7 @@ def test_decoding_stops_at_the_clip(tmp_path):
 
 @pytest.fixture(scope="module")
 def long_gop(tmp_path_factory) -> tuple[Path, ClipMedia]:
-    """Numbered pictures of uneven rate in one open GOP after another, and the whole of it decoded."""
+    """Numbered frames of uneven rate in one open GOP after another, and the whole of it decoded."""
     times = factory.uneven(4, 3)
     path = factory.write(
         tmp_path_factory.mktemp("gop") / "gop.mp4",
@@ -199,7 +199,7 @@ def test_a_clip_is_the_same_part_of_the_whole(long_gop, first, length):
 
 
 def test_timestamps_that_repeat_or_run_back(tmp_path):
-    """Two pictures at one time: the later stands. A picture that comes after its time has passed is not shown."""
+    """Two frames at one time: the later stands. A frame that comes after its time has passed is not shown."""
     times = factory.regular(2, 25)
     source = factory.write(tmp_path / "a.mkv", factory.numbered(times), times, codec="mjpeg", pixel_format="yuvj420p")
     path = tmp_path / "bad.mkv"
@@ -215,7 +215,7 @@ def test_timestamps_that_repeat_or_run_back(tmp_path):
 
 
 def test_edit_list(tmp_path):
-    """The first 0.4 s of video and sound are hidden by an edit list, as in a cut without transcoding."""
+    """The first 0.4 s of video and audio are hidden by an edit list, as in a cut without transcoding."""
     times = factory.regular(2, 25)
     source = factory.write(
         tmp_path / "whole.mp4",

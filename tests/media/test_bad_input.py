@@ -20,7 +20,7 @@ ALL = frozenset({"frames", "stills", "audio"})
 
 @pytest.fixture(scope="module")
 def plain(tmp_path_factory) -> Path:
-    """Three seconds of 25 fps in GOPs of 12 with sound, the index at the end of the file."""
+    """Three seconds of 25 fps in GOPs of 12 with audio, the index at the end of the file."""
     times = factory.regular(3, 25)
     return factory.write(
         tmp_path_factory.mktemp("plain") / "plain.mp4",
@@ -138,8 +138,8 @@ def test_noise_in_the_middle_never_escapes(tmp_path, index_first):
 
 
 def test_no_video_stream(tmp_path):
-    write_wav(tmp_path / "sound.mp4", np.zeros(8000, np.float32), 8000)
-    assert "no video stream (the file holds: audio)" in refused(tmp_path / "sound.mp4")
+    write_wav(tmp_path / "audio.mp4", np.zeros(8000, np.float32), 8000)
+    assert "no video stream (the file holds: audio)" in refused(tmp_path / "audio.mp4")
 
 
 def test_no_audio_stream(tmp_path):
@@ -216,12 +216,12 @@ def test_odd_sizes(tmp_path, size):
 @pytest.mark.parametrize(("rotation", "clockwise"), [(0, 0), (90, 270), (180, 180), (270, 90)])
 @pytest.mark.parametrize("mirrored", [False, True])
 def test_rotated_and_mirrored(tmp_path, rotation, clockwise, mirrored):
-    picture = np.zeros((96, 128, 3), np.uint8)
-    picture[:24, :24] = (255, 0, 0)
+    image = np.zeros((96, 128, 3), np.uint8)
+    image[:24, :24] = (255, 0, 0)
     path = factory.write(
-        tmp_path / "turned.mp4", [picture] * 5, factory.regular(0.2, 25), rotation=rotation, mirrored=mirrored
+        tmp_path / "turned.mp4", [image] * 5, factory.regular(0.2, 25), rotation=rotation, mirrored=mirrored
     )
-    expected = np.rot90(picture, rotation // 90)
+    expected = np.rot90(image, rotation // 90)
     expected = expected[:, ::-1] if mirrored else expected
     info = probe(str(path))
     assert (info.height, info.width) == expected.shape[:2]
@@ -275,7 +275,7 @@ def test_constant_frame_rates_are_not_variable(tmp_path, fps, ending):
 def test_audio_formats(tmp_path, rate, channels, codec, ending):
     times = factory.regular(1, 25)
     path = factory.write(
-        tmp_path / f"sound.{ending}",
+        tmp_path / f"audio.{ending}",
         factory.flashes(times, []),
         times,
         audio=factory.clicks(1, [0.6], rate, channels),

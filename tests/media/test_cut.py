@@ -22,16 +22,16 @@ FAST = VideoFormat(preset="ultrafast")
 X264 = {"g": "25", "bf": "0", "preset": "ultrafast", "crf": "10", "threads": "1", "sc_threshold": "0"}
 
 
-def pictures(mp4: bytes) -> list[np.ndarray]:
+def decoded_frames(mp4: bytes) -> list[np.ndarray]:
     with av.open(io.BytesIO(mp4)) as file:
         return [frame.to_ndarray(format="rgb24") for frame in file.decode(video=0)]
 
 
 def numbers(mp4: bytes) -> list[int]:
-    return [factory.number_of(picture) for picture in pictures(mp4)]
+    return [factory.number_of(image) for image in decoded_frames(mp4)]
 
 
-def sound(wav: bytes) -> tuple[np.ndarray, int]:
+def samples_of(wav: bytes) -> tuple[np.ndarray, int]:
     with wave.open(io.BytesIO(wav)) as file:
         samples = np.frombuffer(file.readframes(file.getnframes()), "<i2").reshape(-1, file.getnchannels()).T
         return samples / 32767, file.getframerate()
@@ -39,7 +39,7 @@ def sound(wav: bytes) -> tuple[np.ndarray, int]:
 
 @pytest.fixture(scope="module")
 def numbered(tmp_path_factory) -> Path:
-    """Four seconds at 25 pictures a second with a keyframe every second, clicks at 1.5 and 2.5 s."""
+    """Four seconds at 25 frames a second with a keyframe every second, clicks at 1.5 and 2.5 s."""
     times = factory.regular(4, 25)
     return factory.write(
         tmp_path_factory.mktemp("cut") / "numbered.mp4",
@@ -77,9 +77,9 @@ def test_another_rate(numbered):
 
 
 @pytest.mark.parametrize("start_s", [1.0, 1.2])
-def test_sound_begins_and_ends_with_the_pictures(numbered, start_s):
+def test_audio_begins_and_ends_with_the_frames(numbered, start_s):
     clip = cut_clip(str(numbered), start_s, 3.0, FAST)
-    samples, rate = sound(clip.wav)
+    samples, rate = samples_of(clip.wav)
     assert (rate, len(samples), samples.shape[1]) == (44_100, 2, round(clip.frames / clip.fps * rate))
     loud = np.flatnonzero(np.abs(samples[0]) > 0.3) / rate
     assert loud[0] == pytest.approx(1.5 - start_s, abs=2e-3) and loud[-1] == pytest.approx(2.5 - start_s, abs=6e-3)
@@ -90,10 +90,10 @@ def test_sound_begins_and_ends_with_the_pictures(numbered, start_s):
 
 
 @pytest.mark.parametrize("shift_s", [-0.2, 0.12])
-def test_sound_is_moved(numbered, shift_s):
+def test_audio_is_moved(numbered, shift_s):
     for start_s in (1.0, 0.0):
         clip = cut_clip(str(numbered), start_s, 3.0, FAST, audio_shift_s=shift_s)
-        samples, rate = sound(clip.wav)
+        samples, rate = samples_of(clip.wav)
         assert samples.shape[1] == round(clip.frames / clip.fps * rate)
         first = np.flatnonzero(np.abs(samples[0]) > 0.3)[0] / rate
         assert first == pytest.approx(1.5 - start_s + shift_s, abs=2e-3)
@@ -109,7 +109,7 @@ def test_the_same_bytes_every_time(numbered, tmp_path):
         assert b"Lavf" not in clips.pop().mp4  # no name of a muxer, whose version changes
 
 
-def test_pictures_that_need_later_ones_are_encoded(tmp_path):
+def test_frames_that_need_later_ones_are_encoded(tmp_path):
     times = factory.regular(3, 25)
     options = {**X264, "bf": "3", "preset": "medium", "b-adapt": "0"}
     path = factory.write(tmp_path / "b.mp4", factory.numbered(times), times, options=options)
@@ -123,7 +123,7 @@ def test_pictures_that_need_later_ones_are_encoded(tmp_path):
     assert clip.encoded_because == "" and numbers(clip.mp4) == list(range(25, 75))
 
 
-def test_odd_rotated_and_stretched_pictures_are_set_right(tmp_path):
+def test_odd_rotated_and_stretched_frames_are_set_right(tmp_path):
     times = factory.regular(1, 25)
     drawn = factory.numbered(times)
     odd = factory.write(tmp_path / "odd.mp4", [p[:95, :127] for p in drawn], times, pixel_format="yuv444p")
@@ -137,7 +137,7 @@ def test_odd_rotated_and_stretched_pictures_are_set_right(tmp_path):
     clip = cut_clip(str(turned), 0, 1, FAST)
     assert (clip.width, clip.height) == (96, 128) and "rotated" in clip.encoded_because
     shown = decode_clip(str(turned), 0, 1, needs=frozenset({"frames"})).frames
-    assert np.abs(np.asarray(pictures(clip.mp4), int) - shown).mean() < 3
+    assert np.abs(np.asarray(decoded_frames(clip.mp4), int) - shown).mean() < 3
     wide = factory.write(tmp_path / "wide.mp4", drawn, times, pixel_aspect=Fraction(2), options=X264)
     clip = cut_clip(str(wide), 0, 1, FAST)
     assert (clip.width, clip.height) == (256, 96) and numbers(clip.mp4) == [*range(25)]
@@ -159,17 +159,17 @@ def test_other_containers(tmp_path, name):
     path = factory.write(tmp_path / name, factory.numbered(times), times, options=X264, audio=factory.clicks(2, [1.5]))
     clip = cut_clip(str(path), 1.0, 2.0, FAST)
     assert numbers(clip.mp4) == list(range(25, 50))
-    first = np.flatnonzero(np.abs(sound(clip.wav)[0][0]) > 0.2)[0] / clip.audio_rate
+    first = np.flatnonzero(np.abs(samples_of(clip.wav)[0][0]) > 0.2)[0] / clip.audio_rate
     assert first == pytest.approx(0.5, abs=3e-3)
 
 
-def test_without_sound_and_with_many_channels(tmp_path):
+def test_without_audio_and_with_many_channels(tmp_path):
     times = factory.regular(1, 25)
     clip = cut_clip(str(factory.write(tmp_path / "a.mp4", factory.numbered(times), times)), 0, 1, FAST)
     assert clip.wav is None and (clip.audio_rate, clip.audio_channels) == (0, 0)
     path = factory.write(tmp_path / "b.mp4", factory.numbered(times), times, audio=factory.clicks(1, [0.5], channels=8))
     clip = cut_clip(str(path), 0, 1, FAST)
-    assert clip.audio_channels == 1 and np.abs(sound(clip.wav)[0]).max() > 0.3
+    assert clip.audio_channels == 1 and np.abs(samples_of(clip.wav)[0]).max() > 0.3
 
 
 def test_bad_input(numbered, tmp_path):

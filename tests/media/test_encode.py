@@ -11,7 +11,7 @@ import pytest
 from media.decode import decode_clip
 from media.encode import write_png, write_video, write_wav
 from media.probe import probe
-from media.reading import read_picture
+from media.reading import read_image
 from media.resample import resample
 from tests.media import factory
 
@@ -40,7 +40,7 @@ def test_frame_rates(tmp_path, fps):
 
 
 @pytest.mark.parametrize("delay_s", [1.0, 0.04, 0.0, -0.2])
-def test_audio_delay_moves_the_sound(tmp_path, delay_s):
+def test_audio_delay_moves_the_audio(tmp_path, delay_s):
     path = tmp_path / "a.mp4"
     frames = factory.numbered(factory.regular(2, 25))
     write_video(path, frames, 25, audio=factory.clicks(2, [0.6]), audio_rate=44_100, audio_delay_s=delay_s)
@@ -49,7 +49,7 @@ def test_audio_delay_moves_the_sound(tmp_path, delay_s):
 
 
 @pytest.mark.parametrize(("channels", "rate"), [(1, 8000), (2, 44_100), (6, 48_000), (8, 48_000), (1, 18_000)])
-def test_sound_formats(tmp_path, channels, rate):
+def test_audio_formats(tmp_path, channels, rate):
     path = tmp_path / "a.mp4"
     frames = factory.numbered(factory.regular(1, 25))
     write_video(path, frames, 25, audio=factory.clicks(1, [0.5], rate, channels), audio_rate=rate)
@@ -98,8 +98,8 @@ def test_wrong_arguments(tmp_path, arguments, message):
 
 
 def test_wav(tmp_path):
-    sound = np.array([[0.0, 0.5, -0.5, 2.0, -2.0]], np.float32)
-    write_wav(tmp_path / "a.wav", np.concatenate([sound, -sound]), 16_000)
+    audio = np.array([[0.0, 0.5, -0.5, 2.0, -2.0]], np.float32)
+    write_wav(tmp_path / "a.wav", np.concatenate([audio, -audio]), 16_000)
     with wave.open(str(tmp_path / "a.wav")) as read:
         assert (read.getnchannels(), read.getframerate(), read.getsampwidth()) == (2, 16_000, 2)
         samples = np.frombuffer(read.readframes(10), "<i2").reshape(-1, 2).T
@@ -122,7 +122,7 @@ def test_resample_of_nothing():
     assert resample(np.zeros(0, np.float32), 44_100, 16_000).shape == (0,)
 
 
-def test_a_png_is_its_picture(tmp_path):
-    picture = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
-    write_png(tmp_path / "a.png", picture)
-    np.testing.assert_array_equal(read_picture(str(tmp_path / "a.png")), picture)
+def test_a_png_is_its_image(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (6, 5, 3), np.uint8)
+    write_png(tmp_path / "a.png", image)
+    np.testing.assert_array_equal(read_image(str(tmp_path / "a.png")), image)

@@ -1,4 +1,4 @@
-"""Pictures kept as planes: grey without colour, the same as grey of the colours, however they are coded and turned."""
+"""Frames kept as planes: grey without colour, the same as grey of the colours, however they are coded and turned."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.media import factory
 SIZE = (64, 48)
 
 
-def picture(seed: int = 0) -> np.ndarray:
+def image(seed: int = 0) -> np.ndarray:
     """uint8 RGB [96, 128, 3]: smooth, grey, and different in every quarter."""
     rough = np.random.default_rng(seed).integers(0, 256, (3, 4, 1), np.uint8).repeat(3, 2)
     return cv2.resize(rough, (128, 96), interpolation=cv2.INTER_CUBIC)
@@ -24,7 +24,7 @@ def picture(seed: int = 0) -> np.ndarray:
 
 def grid(path, tmp_path, **options) -> Planes:
     times = factory.regular(0.4, 25)
-    file = factory.write(tmp_path / path, [picture()] * len(times), times, **options)
+    file = factory.write(tmp_path / path, [image()] * len(times), times, **options)
     return decode_clip(str(file), 0.0, 0.4, needs=frozenset({"frames"})).planes
 
 
@@ -40,18 +40,18 @@ def test_grey_is_the_grey_of_the_colours(tmp_path, pixel_format, turn):
     assert np.abs(grey.astype(int) - colours).max() <= 3
 
 
-def test_arrays_serve_as_pictures():
-    planes = Planes(np.stack([picture(0), picture(1)]))
+def test_arrays_serve_as_frames():
+    planes = Planes(np.stack([image(0), image(1)]))
     assert len(planes) == 2 and planes.size == (128, 96)
-    np.testing.assert_array_equal(planes.rgb()[1], picture(1))
+    np.testing.assert_array_equal(planes.rgb()[1], image(1))
     assert planes.grey(1, SIZE).shape == SIZE[::-1]
 
 
-def test_ticks_that_show_one_picture_share_it(tmp_path):
+def test_ticks_that_show_one_frame_share_it(tmp_path):
     times = factory.regular(0.8, 5)
     file = factory.write(tmp_path / "slow.mp4", factory.numbered(times), times)
     planes = decode_clip(str(file), 0.0, 0.4, needs=frozenset({"frames"})).planes
-    assert len(planes) == 10 and len({id(shown) for shown in planes.pictures}) == 2
+    assert len(planes) == 10 and len({id(shown) for shown in planes.frames}) == 2
     np.testing.assert_array_equal(planes.rgb()[0], planes.rgb()[4])
 
 
@@ -65,7 +65,7 @@ def test_nothing_waits_for_the_garbage_collector(tmp_path):
     gc.disable()
     try:
         planes = grid("a.mp4", tmp_path)
-        height = planes.pictures[0].height
+        height = planes.frames[0].height
         del planes
         left = [thing for thing in gc.get_objects() if isinstance(thing, av.VideoFrame) and thing.height == height]
     finally:

@@ -1,4 +1,4 @@
-"""Whole files for a model: the right picture at each time, the sound at its rate, and clear refusals."""
+"""Whole files for a model: the right frame at each time, the audio at its rate, and clear refusals."""
 
 from __future__ import annotations
 
@@ -8,15 +8,15 @@ import pytest
 
 from media.clip import MediaError
 from media.encode import write_video, write_wav
-from media.reading import fit, read_frames, read_picture, read_sound
+from media.reading import fit, read_audio, read_frames, read_image
 from tests.media import factory
 
 
 @pytest.mark.parametrize(("fps", "expected"), [(25, range(24)), (12.5, range(0, 24, 2)), (50, np.arange(48) // 2)])
-def test_pictures_are_those_a_player_shows(tmp_path, fps, expected):
+def test_frames_are_those_a_player_shows(tmp_path, fps, expected):
     path = tmp_path / "a.mp4"
     write_video(path, factory.numbered(factory.regular(1, 25)), 25)
-    numbers = [factory.number_of(picture) for picture in read_frames(str(path), fps=fps, frames=len(expected))]
+    numbers = [factory.number_of(image) for image in read_frames(str(path), fps=fps, frames=len(expected))]
     assert numbers == list(expected)
 
 
@@ -29,26 +29,26 @@ def test_a_video_that_is_too_short_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize("name", ["a.wav", "a.mp4"])
-def test_sound_is_mono_at_the_rate_asked_for(tmp_path, name):
+def test_audio_is_mono_at_the_rate_asked_for(tmp_path, name):
     path, rate = tmp_path / name, 44_100
     clicks = np.repeat(factory.clicks(1, [0.6], rate), 2, axis=0)
     if name == "a.wav":
         write_wav(path, clicks, rate)
     else:
         write_video(path, factory.numbered(factory.regular(1, 25)), 25, audio=clicks, audio_rate=rate)
-    sound = read_sound(str(path), rate=16_000)
-    assert sound.dtype == np.float32
-    assert len(sound) == pytest.approx(16_000, abs=1024)
-    assert np.abs(sound).argmax() / 16_000 == pytest.approx(0.6, abs=2e-3)
+    audio = read_audio(str(path), rate=16_000)
+    assert audio.dtype == np.float32
+    assert len(audio) == pytest.approx(16_000, abs=1024)
+    assert np.abs(audio).argmax() / 16_000 == pytest.approx(0.6, abs=2e-3)
 
 
-def test_picture_reads_back(tmp_path):
-    picture = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
-    cv2.imwrite(str(tmp_path / "a.png"), picture[..., ::-1])
-    assert np.array_equal(read_picture(str(tmp_path / "a.png")), picture)
+def test_image_reads_back(tmp_path):
+    image = np.random.default_rng(0).integers(0, 256, (20, 30, 3), np.uint8)
+    cv2.imwrite(str(tmp_path / "a.png"), image[..., ::-1])
+    assert np.array_equal(read_image(str(tmp_path / "a.png")), image)
 
 
-@pytest.mark.parametrize("read", [read_picture, lambda uri: read_sound(uri, rate=16_000)])
+@pytest.mark.parametrize("read", [read_image, lambda uri: read_audio(uri, rate=16_000)])
 @pytest.mark.parametrize("content", [b"", b"no media at all", None])
 def test_other_files_are_refused_by_name(tmp_path, read, content):
     path = tmp_path / "note.txt"
@@ -58,17 +58,17 @@ def test_other_files_are_refused_by_name(tmp_path, read, content):
         read(str(path))
 
 
-def test_a_silent_video_has_no_sound(tmp_path):
+def test_a_silent_video_has_no_audio(tmp_path):
     write_video(tmp_path / "a.mp4", factory.numbered(factory.regular(1, 25)), 25)
     with pytest.raises(MediaError, match="no sound"):
-        read_sound(str(tmp_path / "a.mp4"), rate=16_000)
+        read_audio(str(tmp_path / "a.mp4"), rate=16_000)
 
 
 @pytest.mark.parametrize(("height", "width"), [(40, 40), (64, 16), (8, 80), (30, 60)])
 def test_fit_covers_and_crops_about_the_centre(height, width):
-    picture = np.zeros((30, 60, 3), np.uint8)
-    picture[14:16, 29:31] = 255
-    fitted = fit(picture, width=width, height=height)
+    image = np.zeros((30, 60, 3), np.uint8)
+    image[14:16, 29:31] = 255
+    fitted = fit(image, width=width, height=height)
     assert fitted.shape == (height, width, 3)
     rows, columns = np.nonzero(fitted[..., 0] > 60)
     assert rows.mean() == pytest.approx((height - 1) / 2, abs=1)

@@ -15,11 +15,11 @@ __all__ = ["network"]
 
 def maps_of(network, name):
     task = TASKS[name]
-    noise, given = setting(name)
+    noise, conditions = setting(name)
     seen, given_now = setting("tv2a")
     latents = type(seen)(given_now.video, seen.audio)
     noise = type(noise)(torch.randn_like(given_now.video), noise.audio)
-    return attention_maps(network, task, latents, noise, given, 0.5)
+    return attention_maps(network, task, latents, noise, conditions, 0.5)
 
 
 @pytest.mark.parametrize("chunk", [5, 1024])
@@ -33,16 +33,16 @@ def test_weights_are_those_of_the_joint_softmax(network, monkeypatch, chunk):
     q, k = torch.cat((video.q, audio.q), 1)[0], torch.cat((video.k, audio.k), 1)[0]
     matrix = (torch.einsum("qnd,knd->nqk", q, k) / q.shape[-1] ** 0.5).softmax(-1).mean(0)
     tokens = video.q.shape[1]
-    torch.testing.assert_close(first.sound_to_picture.flatten(1), matrix[tokens:, :tokens], atol=1e-6, rtol=0)
-    torch.testing.assert_close(first.picture_to_sound.flatten(0, 2), matrix[:tokens, tokens:], atol=1e-6, rtol=0)
-    assert first.sound_to_picture.shape == (LENGTH, FRAMES, SIDE // 2, SIDE // 2)
-    assert not torch.allclose(first.sound_to_picture, second.sound_to_picture)
+    torch.testing.assert_close(first.audio_to_video.flatten(1), matrix[tokens:, :tokens], atol=1e-6, rtol=0)
+    torch.testing.assert_close(first.video_to_audio.flatten(0, 2), matrix[:tokens, tokens:], atol=1e-6, rtol=0)
+    assert first.audio_to_video.shape == (LENGTH, FRAMES, SIDE // 2, SIDE // 2)
+    assert not torch.allclose(first.audio_to_video, second.audio_to_video)
 
 
 def test_blind_video_does_not_listen(network):
     maps = maps_of(network, "tv2a")
     assert len(maps) == CONFIG.layers
-    assert all((m.picture_to_sound == 0).all() and (m.sound_to_picture > 0).all() for m in maps)
+    assert all((m.video_to_audio == 0).all() and (m.audio_to_video > 0).all() for m in maps)
 
 
 def test_looking_changes_nothing_and_leaves_no_hook(network):

@@ -5,9 +5,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.cache import VideoCache
 from model.config import ModelConfig
 from model.flops import forward_flops
+from model.video_cache import VideoCache
 from tests.model.helpers import CONFIG, batch, random_model
 
 GRID = (3, 4, 6)

@@ -30,7 +30,7 @@ def made(seconds: float = 1.0, fps: float = 24.0, rate: int = RATE) -> Sample:
 
 @pytest.mark.parametrize("rate", [16_000, 44_100, 22_050, 18_000])
 @pytest.mark.parametrize("fps", [24.0, 25.0, 12.5])
-def test_picture_and_sound_of_the_file_agree(tmp_path, fps, rate):
+def test_video_and_audio_of_the_file_agree(tmp_path, fps, rate):
     sample = made(1.0, fps, rate)
     sample.save(tmp_path, {"fingerprint": "x"})
     with av.open(str(tmp_path / "a.mp4")) as file:
@@ -46,16 +46,16 @@ def test_picture_and_sound_of_the_file_agree(tmp_path, fps, rate):
 @pytest.mark.parametrize(
     ("change", "complaint"),
     [
-        ({"frames": 23}, "24 pictures"),
-        ({"fps": 25.0}, "24 pictures"),
-        ({"sound_s": 0.5}, "sound"),
-        ({"sound_s": 1.1}, "sound"),
+        ({"frames": 23}, "24 frames"),
+        ({"fps": 25.0}, "24 frames"),
+        ({"audio_s": 0.5}, "audio"),
+        ({"audio_s": 1.1}, "audio"),
     ],
 )
 def test_a_file_out_of_sync_is_noticed(tmp_path, change, complaint):
     sample = made()
     write_video(tmp_path / "a.mp4", sample.video, 24, audio=sample.audio, audio_rate=RATE)
-    truth = {"frames": 24, "fps": 24.0, "sound_s": 1.0}
+    truth = {"frames": 24, "fps": 24.0, "audio_s": 1.0}
     check_sync(tmp_path / "a.mp4", **truth)
     with pytest.raises(RuntimeError, match=complaint):
         check_sync(tmp_path / "a.mp4", **(truth | change))
@@ -64,8 +64,8 @@ def test_a_file_out_of_sync_is_noticed(tmp_path, change, complaint):
 def test_late_sound_is_noticed(tmp_path):
     sample = made()
     write_video(tmp_path / "a.mp4", sample.video, 24, audio=sample.audio, audio_rate=RATE, audio_delay_s=0.04)
-    with pytest.raises(RuntimeError, match="sound stands from"):
-        check_sync(tmp_path / "a.mp4", frames=24, fps=24.0, sound_s=1.0)
+    with pytest.raises(RuntimeError, match="its audio is from"):
+        check_sync(tmp_path / "a.mp4", frames=24, fps=24.0, audio_s=1.0)
 
 
 def test_speech_alone_has_no_mp4(tmp_path):

@@ -51,11 +51,11 @@ def test_files_are_found_beside_the_batch(tmp_path):
         ({"task": "tv2a", "prompt": "a"}, "task tv2a needs video"),
         ({"task": "tr2av", "prompt": "a"}, "task tr2av needs reference"),
         ({"task": "t2av", "prompt": "a", "image": "s3://b/a.png"}, "task t2av takes no image"),
-        ({"task": "tts", "prompt": "a", "height": 64}, "task tts has no picture"),
+        ({"task": "tts", "prompt": "a", "height": 64}, "task tts has no video"),
         ({"task": "t2av", "prompt": "a", "height": None}, "task t2av needs height and width"),
         ({"task": "ti2av", "prompt": "a", "image": "b.png"}, "image: no such file: "),
         ({"task": "ti2av", "prompt": "a", "image": "../b.png"}, r"image: ../b.png leaves the folder"),
-        ({"task": "t2av", "prompt": "a", "key": "first"}, "key 'first' stands in an earlier line"),
+        ({"task": "t2av", "prompt": "a", "key": "first"}, "key 'first' is in an earlier line"),
     ],
 )
 def test_bad_rows_are_named_by_their_line(tmp_path, row, complaint):

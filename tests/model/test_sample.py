@@ -15,12 +15,13 @@ import pytest
 import torch
 import yaml
 
+from kit.config import ConfigError, load
 from media.encode import write_video, write_wav
-from media.reading import read_frames, read_sound
+from media.reading import read_audio, read_frames
 from model.config import ModelConfig
 from model.generate import Sampler
 from model.inspect import main as inspect_main
-from model.request import Request, RequestError
+from model.request import Request
 from model.sample import main
 from model.settings import SampleConfig
 from model.tasks import TASKS
@@ -80,10 +81,10 @@ def command(folder: Path, out: Path, *rest: str) -> list[str]:
 def test_every_task_from_the_command_line(folder, tmp_path, name, capsys):
     arguments = command(folder, tmp_path, "--task", name, "--prompt", "hello there", "--key", "a", *GIVEN[name])
     assert main(arguments) == 0
-    assert "step 3 of 3" in capsys.readouterr().out
+    assert "a, steps: 3/3" in capsys.readouterr().err
     made_by = json.loads((tmp_path / "a.json").read_text())
     seconds = made_by["shape"]["samples"] / RATE
-    assert len(read_sound(str(tmp_path / "a.wav"), rate=RATE)) == made_by["shape"]["samples"]
+    assert len(read_audio(str(tmp_path / "a.wav"), rate=RATE)) == made_by["shape"]["samples"]
     if TASKS[name].video == "absent":
         assert {path.name for path in tmp_path.iterdir()} == {"a.wav", "a.json"}
         return
@@ -97,7 +98,7 @@ def test_every_task_from_the_command_line(folder, tmp_path, name, capsys):
         assert seconds == pytest.approx(len(times) / 24, abs=1 / RATE)
     assert made_by["weights"] and made_by["inputs"].keys() == made_by["files_given"].keys()
     assert main(arguments) == 0
-    assert "1 of 1 samples done already" in (said := capsys.readouterr().out) and "step" not in said
+    assert "1 of 1 samples done already" in (said := capsys.readouterr().err) and "steps" not in said
 
 
 def rows(folder: Path, count: int = 5) -> Path:
@@ -111,7 +112,7 @@ def rows(folder: Path, count: int = 5) -> Path:
 @pytest.mark.parametrize("moment", ["000001.json", "000002.wav", "portrait.mp4"])
 def test_a_killed_run_continues_to_the_same_files(folder, tmp_path, undisturbed, moment):
     out = tmp_path / "out"
-    arguments = command(folder, out, "--batch", rows(folder), "--batch-size", "2")
+    arguments = command(folder, out, "--batch", rows(folder), "--set", "batch_size=2")
     process = multiprocessing.get_context("fork").Process(target=main, args=(arguments,))
     process.start()
     while not (out / moment).exists() and process.is_alive():
@@ -129,27 +130,27 @@ def test_a_killed_run_continues_to_the_same_files(folder, tmp_path, undisturbed,
 @pytest.fixture(scope="module")
 def undisturbed(folder, tmp_path_factory) -> Path:
     out = tmp_path_factory.mktemp("undisturbed")
-    assert main(command(folder, out, "--batch", rows(folder), "--batch-size", "2")) == 0
+    assert main(command(folder, out, "--batch", rows(folder), "--set", "batch_size=2")) == 0
     return out
 
 
 def test_a_sample_is_the_same_in_any_batch(folder, tmp_path, undisturbed):
     """Up to what float rounding does to pixels."""
-    assert main(command(folder, tmp_path, "--batch", rows(folder, 4), "--batch-size", "3")) == 0
+    assert main(command(folder, tmp_path, "--batch", rows(folder, 4), "--set", "batch_size=3")) == 0
     for key in ("000001", "000002", "portrait", "000004"):
         ours, theirs = (
             np.stack(list(read_frames(str(root / f"{key}.mp4"), fps=24, frames=13))).astype(float)
             for root in (tmp_path, undisturbed)
         )
         assert np.abs(ours - theirs).mean() < 0.5
-    first, second = (read_sound(str(undisturbed / f"{key}.wav"), rate=RATE) for key in ("000001", "000002"))
+    first, second = (read_audio(str(undisturbed / f"{key}.wav"), rate=RATE) for key in ("000001", "000002"))
     assert not np.allclose(first, second, atol=0.01)
 
 
 def test_other_settings_do_not_mix_in_one_folder(folder, tmp_path, capsys):
     one = command(folder, tmp_path, "--task", "tts", "--prompt", "a", "--key", "a")
     assert main(one) == 0
-    assert main([*one, "--steps", "2"]) == 2
+    assert main([*one, "--set", "steps=2"]) == 2
     assert "a.json was made from another request, configuration or weights" in capsys.readouterr().err
 
 
@@ -158,15 +159,15 @@ def test_other_settings_do_not_mix_in_one_folder(folder, tmp_path, capsys):
     [
         (["--height", "40"], r"height: 40 is no multiple of 16; the nearest are \[32, 48\]"),
         (["--width", "7"], r"width: 7 is no multiple of 16; the nearest are \[16\]"),
-        (["--task", "tts", "--seconds", "1e-6"], "less than one sample of sound"),
+        (["--task", "tts", "--seconds", "1e-6"], "less than one sample of audio"),
         (["--seconds", "-1"], "seconds: Input should be greater than 0"),
         (["--prompt", "a", "--image", "face.png"], "task t2av takes no image"),
         (["--task", "tr2av"], "task tr2av needs reference"),
         (["--task", "tv2a", "--video", "clip.mp4", "--seconds", "9"], "video end before the"),
         (["--task", "ti2av", "--image", "voice.wav"], "not a picture"),
         (["--task", "ti2av", "--image", "none.png"], "no such file"),
-        (["--device", "tpu"], "device 'tpu' cannot be used"),
-        (["--steps", "0"], "steps: Input should be greater"),
+        (["--set", "device=tpu"], "device 'tpu' cannot be used"),
+        (["--set", "steps=0"], "steps: Input should be greater"),
         (["--weights", "nowhere"], "nowhere"),
         (["--config", "none.yaml"], "cannot read the configuration none.yaml"),
         (["--batch", "none.jsonl"], "cannot read none.jsonl"),
@@ -176,7 +177,7 @@ def test_mistakes_end_with_code_2_and_a_reason(folder, tmp_path, capsys, change,
     out = tmp_path / "out"
     assert main(command(folder, out, "--task", "t2av", "--prompt", "a", *change)) == 2
     error = capsys.readouterr().err
-    assert error.startswith("error: ") and re.search(complaint, error), error
+    assert re.search("^error: ", error, re.MULTILINE) and re.search(complaint, error), error
     assert not out.exists() or not list(out.iterdir())
 
 
@@ -216,8 +217,9 @@ def test_unknown_keys_of_the_configuration_are_refused(folder, tmp_path, capsys)
     ],
 )
 def test_parts_that_do_not_fit_are_refused(folder, change, complaint):
-    with pytest.raises(RequestError, match=complaint):
-        Sampler(SampleConfig.read(folder / "config.yaml", **change), random_init=0)
+    config = SampleConfig.model_validate(load(folder / "config.yaml", SampleConfig).model_dump() | change)
+    with pytest.raises(ConfigError, match=complaint):
+        Sampler(config, random_init=0)
 
 
 def test_random_weights_are_never_silent(folder, tmp_path, capsys):
@@ -228,9 +230,15 @@ def test_random_weights_are_never_silent(folder, tmp_path, capsys):
     assert json.loads((tmp_path / "sample.json").read_text())["weights"]["network"]["random_init"] == 4
 
 
+def test_weights_are_a_setting_like_any_other(folder, capsys):
+    for flags in (["--weights", "runs: 1/export"], ["--set", "weights='runs: 1/export'"]):
+        assert main(["--config", str(folder / "config.yaml"), *flags, "--show-config"]) == 0
+        assert "\nweights: 'runs: 1/export'  # --set\n" in capsys.readouterr().out
+
+
 def sampler(folder: Path, **changes) -> Sampler:
-    config = SampleConfig.read(folder / "config.yaml", weights=str(folder / "weights"), **changes)
-    return Sampler(config)
+    overrides = [f"{name}={value}" for name, value in changes.items()]
+    return Sampler(load(folder / "config.yaml", SampleConfig, [f"weights={folder / 'weights'}", *overrides]))
 
 
 def request(task: str, **fields) -> Request:
@@ -259,20 +267,20 @@ def test_the_image_is_the_first_picture(folder):
     made = sampler(folder)
     asked = request("ti2av", image=str(folder / "face.png"))
     (sample,) = made.generate([asked])
-    coded = made.video_codec.decode(made.encode_pictures(made.pictures(asked)))[0, :, 0]
-    picture = ((coded.permute(1, 2, 0).numpy() + 1) * 127.5).round().astype(int)
-    assert np.abs(sample.video[0] - picture).max() <= 1
-    assert np.abs(sample.video[6] - picture).mean() > 10
+    coded = made.video_codec.decode(made.encode_frames(made.frames(asked)))[0, :, 0]
+    image = ((coded.permute(1, 2, 0).numpy() + 1) * 127.5).round().astype(int)
+    assert np.abs(sample.video[0] - image).max() <= 1
+    assert np.abs(sample.video[6] - image).mean() > 10
 
 
-def test_a_given_video_keeps_its_pictures(folder):
+def test_a_given_video_keeps_its_frames(folder):
     made = sampler(folder)
     (sample,) = made.generate([request("tv2a", video=str(folder / "clip.mp4"))])
-    assert np.array_equal(sample.video, made.pictures(sample.request))
+    assert np.array_equal(sample.video, made.frames(sample.request))
 
 
 def test_a_trainers_network_is_left_as_it_is(folder):
-    config = SampleConfig.read(folder / "config.yaml", offload=True, dtype="bfloat16")
+    config = load(folder / "config.yaml", SampleConfig, ["offload=true", "dtype=bfloat16"])
     training = network(config.model).requires_grad_(True).train()
     Sampler(config, model=training).generate([request("tv2a", video=str(folder / "clip.mp4"))])
     assert training.training and all(p.requires_grad and p.dtype == torch.float32 for p in training.parameters())
@@ -287,9 +295,9 @@ def test_prompt_seed_and_voice_matter(folder):
         request("tr2av", reference=voice, negative_prompt="noise"),
         request("t2av"),
     ]
-    sounds = [sample.audio for sample in made.generate(asked)]
-    for index, sound in enumerate(sounds):
-        assert not any(np.allclose(sound, other, atol=1e-3) for other in sounds[:index])
+    audios = [sample.audio for sample in made.generate(asked)]
+    for index, audio in enumerate(audios):
+        assert not any(np.allclose(audio, other, atol=1e-3) for other in audios[:index])
 
 
 @pytest.mark.parametrize("changes", [{"dtype": "bfloat16"}, {"offload": True}])
@@ -300,21 +308,21 @@ def test_half_precision_and_offloading(folder, changes):
 
 
 def test_weights_of_another_shape_are_refused(folder):
-    config = SampleConfig.read(folder / "config.yaml")
+    config = load(folder / "config.yaml", SampleConfig)
     other = network(ModelConfig.preset("tiny", layers=1, fps=25.0))
-    with pytest.raises(RequestError, match="the network's layers, fps are not those"):
+    with pytest.raises(ConfigError, match="the network's layers, fps are not those"):
         Sampler(config, model=other)
 
 
 @pytest.mark.parametrize("path", sorted(CONFIGS.glob("*.yaml")), ids=lambda path: path.name)
 def test_shipped_configurations_are_valid(path):
-    SampleConfig.read(path)
+    load(path, SampleConfig)
 
 
 @pytest.mark.parametrize("key", ["000001", "portrait"])
 def test_figures_of_a_sample(undisturbed, tmp_path, key):
     assert inspect_main([str(undisturbed / f"{key}.json"), "--out", str(tmp_path)]) == 0
-    names = {f"{key}.{kind}.png" for kind in ("mel", "attention_time", "attention_pictures")}
+    names = {f"{key}.{kind}.png" for kind in ("mel", "attention_time", "attention_frames")}
     assert {path.name for path in tmp_path.iterdir()} == names
     for path in tmp_path.iterdir():
         assert cv2.imread(str(path)).std() > 10

@@ -10,7 +10,7 @@ import torch
 import model.sampler
 from model.config import ModelConfig
 from model.guidance import Guidance, Scales
-from model.sampler import Given, Latents, initial_noise, sample_latents
+from model.sampler import Conditions, Latents, initial_noise, sample_latents
 from model.schedule import wan_sigmas, wan_timesteps
 from model.tasks import TASKS
 from model.transformer import UniTalking
@@ -44,8 +44,8 @@ def random(*shape: int, seed: int = 0) -> torch.Tensor:
     return torch.randn(*shape, generator=torch.Generator().manual_seed(seed))
 
 
-def setting(name: str, batch: int = 1) -> tuple[Latents, Given]:
-    """Noise and given latents of a task; row *k* is the same in every batch."""
+def setting(name: str, batch: int = 1) -> tuple[Latents, Conditions]:
+    """Noise and conditions of a task; row *k* is the same in every batch."""
     task, size = TASKS[name], (CONFIG.video_channels, FRAMES, SIDE, SIDE)
 
     def rows(*shape: int, salt: int) -> torch.Tensor:
@@ -53,19 +53,19 @@ def setting(name: str, batch: int = 1) -> tuple[Latents, Given]:
 
     seeds = range(batch)
     video = initial_noise(seeds, "video", size) if "video" in task.generated else None
-    given = Given(
+    conditions = Conditions(
         text=rows(CONFIG.text_len, CONFIG.text_dim, salt=1),
         null_text=rows(CONFIG.text_len, CONFIG.text_dim, salt=2),
         image=rows(size[0], 1, SIDE, SIDE, salt=3) if task.video == "first_frame" else None,
         video=rows(*size, salt=4) if task.video == "given" else None,
         reference=rows(CONFIG.reference_len, CONFIG.audio_channels, salt=5) if task.reference else None,
     )
-    return Latents(video, initial_noise(seeds, "audio", (CONFIG.audio_channels, LENGTH))), given
+    return Latents(video, initial_noise(seeds, "audio", (CONFIG.audio_channels, LENGTH))), conditions
 
 
 def sample(network, name, batch=1, steps=4, **options) -> Latents:
-    noise, given = setting(name, batch)
-    return sample_latents(network, TASKS[name], noise, given, steps=steps, **options)
+    noise, conditions = setting(name, batch)
+    return sample_latents(network, TASKS[name], noise, conditions, steps=steps, **options)
 
 
 GUIDED = Guidance(video=Scales(text=3.0, image=2.0, reference=1.5), audio=Scales(text=2.5, image=1.2, reference=3.0))
@@ -75,8 +75,8 @@ GUIDED = Guidance(video=Scales(text=3.0, image=2.0, reference=1.5), audio=Scales
 def test_streams_follow_the_table(network, name):
     task = TASKS[name]
     recorder = Recorder(network)
-    noise, given = setting(name)
-    result = sample_latents(recorder, task, noise, given, steps=3)
+    noise, conditions = setting(name)
+    result = sample_latents(recorder, task, noise, conditions, steps=3)
     assert (result.video is not None) == ("video" in task.streams)
     assert not torch.allclose(result.audio, noise.audio, atol=0.1)
     times = wan_timesteps(3, 5.0).double() / 1000
@@ -91,11 +91,13 @@ def test_streams_follow_the_table(network, name):
 
 
 def test_one_step_goes_all_the_way(network):
-    noise, given = setting("t2av")
-    result = sample_latents(network, TASKS["t2av"], noise, given, steps=1)
+    noise, conditions = setting("t2av")
+    result = sample_latents(network, TASKS["t2av"], noise, conditions, steps=1)
     sigma = torch.tensor([wan_timesteps(1, 5.0).item() / 1000], dtype=torch.float64)
     with torch.no_grad():
-        velocity = network(video=noise.video, audio=noise.audio, text=given.text, video_sigma=sigma, audio_sigma=sigma)
+        velocity = network(
+            video=noise.video, audio=noise.audio, text=conditions.text, video_sigma=sigma, audio_sigma=sigma
+        )
     level = wan_sigmas(1, 5.0)[0]
     torch.testing.assert_close(result.video, noise.video - level * velocity.video, atol=1e-6, rtol=1e-6)
     torch.testing.assert_close(result.audio, noise.audio - level * velocity.audio, atol=1e-6, rtol=1e-6)
@@ -103,30 +105,30 @@ def test_one_step_goes_all_the_way(network):
 
 def test_first_frame_is_the_image_at_every_step_and_at_the_end(network):
     recorder = Recorder(network)
-    noise, given = setting("ti2av", 2)
-    result = sample_latents(recorder, TASKS["ti2av"], noise, given, steps=4)
+    noise, conditions = setting("ti2av", 2)
+    result = sample_latents(recorder, TASKS["ti2av"], noise, conditions, steps=4)
     for call in recorder.calls:
-        assert torch.equal(call["video"][:, :, :1], given.image)
+        assert torch.equal(call["video"][:, :, :1], conditions.image)
         assert call["clean_frames"].tolist() == [[True, False, False]] * 2
-    assert torch.equal(result.video[:, :, :1], given.image)
+    assert torch.equal(result.video[:, :, :1], conditions.image)
     assert not torch.allclose(result.video[:, :, 1:], noise.video[:, :, 1:], atol=0.1)
 
 
 def test_the_pass_without_the_image_sees_it_noised(network):
     recorder = Recorder(network)
-    noise, given = setting("ti2av")
-    sample_latents(recorder, TASKS["ti2av"], noise, given, steps=2, guidance=GUIDED)
+    noise, conditions = setting("ti2av")
+    sample_latents(recorder, TASKS["ti2av"], noise, conditions, steps=2, guidance=GUIDED)
     for call, sigma in zip(recorder.calls, wan_sigmas(2, 5.0), strict=False):
         hidden, *seen = call["video"]
-        torch.testing.assert_close(hidden[:, :1], ((1 - sigma) * given.image + sigma * noise.video[:, :, :1])[0])
+        torch.testing.assert_close(hidden[:, :1], ((1 - sigma) * conditions.image + sigma * noise.video[:, :, :1])[0])
         assert call["clean_frames"].tolist() == [[False] * 3] + [[True, False, False]] * 2
-        assert all(torch.equal(video[:, :1], given.image[0]) for video in seen)
+        assert all(torch.equal(video[:, :1], conditions.image[0]) for video in seen)
         assert all(torch.equal(video[:, 1:], hidden[:, 1:]) for video in seen)
 
 
 def test_given_video_comes_back_untouched(network):
-    noise, given = setting("tv2a", 2)
-    assert torch.equal(sample_latents(network, TASKS["tv2a"], noise, given, steps=2).video, given.video)
+    noise, conditions = setting("tv2a", 2)
+    assert torch.equal(sample_latents(network, TASKS["tv2a"], noise, conditions, steps=2).video, conditions.video)
 
 
 @pytest.mark.parametrize("guidance", [Guidance(), GUIDED])
@@ -164,14 +166,14 @@ def test_passes_together_or_one_by_one(network, monkeypatch, name):
 
 def test_guidance_by_hand(network):
     """One step of TR2AV: the formula with the network called three times."""
-    noise, given = setting("tr2av")
+    noise, conditions = setting("tr2av")
     level = wan_timesteps(1, 5.0).double() / 1000
     shared = {"video": noise.video, "audio": noise.audio, "video_sigma": level, "audio_sigma": level}
     with torch.no_grad():
-        null = network(**shared, text=given.null_text)
-        voice = network(**shared, text=given.null_text, reference=given.reference)
-        both = network(**shared, text=given.text, reference=given.reference)
-    result = sample_latents(network, TASKS["tr2av"], noise, given, steps=1, guidance=GUIDED)
+        null = network(**shared, text=conditions.null_text)
+        voice = network(**shared, text=conditions.null_text, reference=conditions.reference)
+        both = network(**shared, text=conditions.text, reference=conditions.reference)
+    result = sample_latents(network, TASKS["tr2av"], noise, conditions, steps=1, guidance=GUIDED)
     for stream in ("video", "audio"):
         a, b, c = (getattr(velocity, stream) for velocity in (null, voice, both))
         scales = getattr(GUIDED, stream)
@@ -217,6 +219,6 @@ def test_half_precision_keeps_the_solver_in_float32(network):
     ],
 )
 def test_what_is_given_must_fit_the_task(network, name, change, message):
-    noise, given = setting(name)
+    noise, conditions = setting(name)
     with pytest.raises(ValueError, match=message):
-        sample_latents(network, TASKS[name], noise, dataclasses.replace(given, **change))
+        sample_latents(network, TASKS[name], noise, dataclasses.replace(conditions, **change))

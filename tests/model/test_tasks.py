@@ -33,14 +33,14 @@ def test_the_table():
         name: (task.video, "noisy", task.reference, task.blind_video, task.generated, task.stage)
         for name, task in TASKS.items()
     }
-    both, sound = ("video", "audio"), ("audio",)
+    both, audio = ("video", "audio"), ("audio",)
     assert rows == {
-        "tts": ("absent", "noisy", False, False, sound, 1),
-        "tts_ref": ("absent", "noisy", True, False, sound, 1),
+        "tts": ("absent", "noisy", False, False, audio, 1),
+        "tts_ref": ("absent", "noisy", True, False, audio, 1),
         "t2av": ("noisy", "noisy", False, False, both, 2),
         "ti2av": ("first_frame", "noisy", False, False, both, 2),
         "tr2av": ("noisy", "noisy", True, False, both, 2),
-        "tv2a": ("given", "noisy", False, True, sound, 2),
+        "tv2a": ("given", "noisy", False, True, audio, 2),
     }
 
 

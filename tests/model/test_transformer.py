@@ -6,9 +6,9 @@ import pytest
 import torch
 from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoint_wrapper
 
-from model.cache import VideoCache
 from model.config import ModelConfig
 from model.transformer import UniTalking
+from model.video_cache import VideoCache
 from tests.model.helpers import CONFIG, batch, difference, random_model
 
 

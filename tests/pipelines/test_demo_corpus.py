@@ -1,4 +1,4 @@
-"""The whole corpus, of short sounds in place of speech and small pictures so that it is built in seconds."""
+"""The whole corpus, of short tones in place of speech and small frames so that it is built in seconds."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from curation.accuracy import Truth, read_labels
 from media.clip import MediaError
 from media.decode import decode_clip
 from media.probe import content_hash, probe
-from pipelines import demo_corpus, speech
-from pipelines.accuracy import Truth, read_labels
+from perception import speech_synthesis
+from pipelines import demo_corpus
 
 FAULTS = {"static", "text", "quality", "muted", "no_speech", "noisy", "unsynced", "no_speaker", "cut", "broken"}
 SECONDS = 1.2
@@ -24,7 +25,7 @@ class Syllables:
         pass
 
     def say(self, text: str, voice: str) -> np.ndarray:
-        times = np.arange(round(SECONDS * speech.RATE)) / speech.RATE
+        times = np.arange(round(SECONDS * speech_synthesis.RATE)) / speech_synthesis.RATE
         random = np.random.default_rng(len(text))
         rhythm = np.interp(times, np.linspace(0, SECONDS, 12), random.random(12))
         return (rhythm * np.sin(2 * np.pi * 700 * times)).astype(np.float32)
@@ -34,7 +35,7 @@ class Syllables:
 def labels(tmp_path_factory, weights) -> Path:
     weights(*demo_corpus.WEIGHTS)
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(speech, "Speech", Syllables)
+        patch.setattr(speech_synthesis, "Speech", Syllables)
         patch.setattr(demo_corpus, "SIDE", 224)
         return demo_corpus.build(tmp_path_factory.mktemp("corpus") / "not yet there")
 
@@ -47,6 +48,13 @@ def truths(labels: Path) -> dict[str, Truth]:
 def opened(labels: Path, name: str, *needs: str):
     path = str(labels.parent / name)
     return decode_clip(path, 0, min(probe(path).duration_s, 2 * SECONDS), needs=frozenset(needs))
+
+
+def test_every_text_can_be_pronounced_by_its_voice(weights) -> None:
+    voice = speech_synthesis.Speech(weights(*speech_synthesis.WEIGHTS))
+    for person in demo_corpus.PEOPLE:
+        assert voice.phonemes(person.text)
+        assert person.voice in voice.voices
 
 
 def test_every_file_is_labelled_once_and_no_two_are_the_same(labels: Path, truths: dict[str, Truth]) -> None:
@@ -87,7 +95,7 @@ def test_the_muted_talker_is_silent_and_the_static_one_is_still(labels: Path) ->
     assert np.abs(np.diff(still, axis=0)).mean() < 0.3 * np.abs(np.diff(alive, axis=0)).mean()
 
 
-def test_shifted_sound_is_late_by_what_the_label_says(labels: Path, truths: dict[str, Truth]) -> None:
+def test_shifted_audio_is_late_by_what_the_label_says(labels: Path, truths: dict[str, Truth]) -> None:
     shifted = {truth.file: float(truth.params["shift_s"]) for truth in truths.values() if "shift_s" in truth.params}
     assert min(shifted.values()) < 0 < max(shifted.values())
     for name, seconds in shifted.items():

@@ -10,18 +10,18 @@ import numpy as np
 import pytest
 import yaml
 
-from corpus.decoders import decode_sound
-from corpus.loader import ClipDataset
-from corpus.manifest import read_manifest
-from corpus.storage import Store
 from curation.__main__ import main as curate
+from perception.speech_synthesis import RATE
 from pipelines import demo_training
 from pipelines.demo_annotation import SECONDS, WORDS
 from pipelines.demo_corpus import PEOPLE
 from pipelines.demo_training import SAMPLES, train_release
-from pipelines.speech import RATE
 from pipelines.tiny_world.release import write_release
 from tests.media import factory
+from unitalking_data.dataset import ClipDataset
+from unitalking_data.decoders import decode_audio
+from unitalking_data.manifest import read_manifest
+from unitalking_data.storage import Store
 
 CHANGES = ["steps=2", "batch=2", "data.durations_s=[]", "log.tensorboard=false"]
 
@@ -43,8 +43,8 @@ def curated(tmp_path) -> Path:
     videos = tmp_path / "videos"
     videos.mkdir()
     for seed, name in enumerate(("ada__keep", "bea__keep", "stranger__keep")):
-        pictures, times, sound = factory.talker(2.0, seed=seed)
-        factory.write(videos / f"{name}.mp4", pictures, times, audio=sound)
+        frames, times, sound = factory.talker(2.0, seed=seed)
+        factory.write(videos / f"{name}.mp4", frames, times, audio=sound)
     rule = {"reason": "muted", "score": "loudness.has_audio", "min": 1, "why": "test"}
     (tmp_path / "thresholds.yaml").write_text(yaml.safe_dump({"rules": [rule]}))
     content = {
@@ -76,7 +76,7 @@ def test_raw_clips_become_samples(curated, monkeypatch, capsys):
     assert "ref.wav" not in told[None] and told[None]["prompt"] == ""
     ada = told[PEOPLE[0].text]
     assert PEOPLE[0].text in ada["prompt"] and ada["take"] in (0, 1, 2)
-    assert SECONDS[0] <= decode_sound(ada["ref.wav"]).shape[1] / RATE <= SECONDS[1]
+    assert SECONDS[0] <= decode_audio(ada["ref.wav"]).shape[1] / RATE <= SECONDS[1]
     said = Store(release).read_table(["refs/part-000000.parquet"]).to_pylist()
     assert len({row["text"] for row in said}) == 6 and set(said[0]["text"].split(", ")) <= set(WORDS)
     assert {path.name for path in (curated / "samples").glob("*.mp4")} == {f"{task}.mp4" for task in SAMPLES} | {

@@ -7,8 +7,7 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from corpus.buckets import Buckets
-from engine.config import ConfigError, load
+from kit.config import ConfigError, load
 from model.config import ModelConfig
 from model.settings import SampleConfig
 from tests.conftest import REPOSITORY
@@ -16,6 +15,7 @@ from tests.train.worlds import recipe
 from train.config import Recipe
 from train.data import bounds
 from train.encode_config import EncodeConfig
+from unitalking_data.buckets import Buckets
 
 CONFIGS = REPOSITORY / "configs"
 FILES = sorted([*CONFIGS.glob("train/*.yaml"), *CONFIGS.glob("demo/*.yaml")])
@@ -40,8 +40,8 @@ def test_the_encoders_configurations_are_valid(path):
     [("sample/tiny_world", "train/tiny_stage2", "train/encode_tiny"), ("demo/sample", "demo/stage2", "demo/encode")],
 )
 def test_what_is_trained_on_is_what_is_sampled(sample, recipe_file, encoder):
-    """The same model, the same codecs, the same pictures a second."""
-    sampling = SampleConfig.read(CONFIGS / f"{sample}.yaml")
+    """The same model, the same codecs, the same frames a second."""
+    sampling = load(CONFIGS / f"{sample}.yaml", SampleConfig)
     trained, encoded = load(CONFIGS / f"{recipe_file}.yaml", Recipe), load(CONFIGS / f"{encoder}.yaml", EncodeConfig)
     assert sampling.model == trained.model and sampling.model.fps == encoded.fps
     assert sampling.text_encoder == encoded.text_encoder and sampling.shift == trained.noise.shift
@@ -111,6 +111,7 @@ def test_what_decides_the_losses_must_not_change_and_the_rest_may():
     one = recipe("release", "out")
     faster = {"parallel": {"device": "cpu", "micro_batch": 2}, "log": {"every": 7}, "checkpoint": {"every": 3}}
     moved = recipe("release", "elsewhere", **faster)
-    assert one.changes(moved) == []
+    assert one.changes(moved.content()) == []
     other = recipe("release", "out", noise={"shift": 3}, seed=4)
-    assert one.changes(other) == ["seed: 4 there, 3 here", "noise.shift: 3.0 there, 5.0 here"]
+    assert one.changes(other.content()) == ["seed: 4 there, 3 here", "noise.shift: 3.0 there, 5.0 here"]
+    assert one.changes(one.content() | {"gone": {"field": 1}}) == ["gone.field: 1 there, None here"]

@@ -189,7 +189,7 @@ def test_a_signal_to_one_rank_stops_all_after_the_same_step(release, tmp_path):
 )
 def test_a_frozen_rank_is_named(release, tmp_path, frozen, words):
     out = tmp_path / "run"
-    content = recipe(release, out, steps=100_000, guard={"stall_s": 10.0}, checkpoint={"every": 100_000})
+    content = recipe(release, out, steps=100_000, recovery={"stall_s": 10.0}, checkpoint={"every": 100_000})
     processes = start(content, tmp_path / "recipe.yaml")
     other = processes[1 - frozen]
     try:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
-from engine.config import ConfigError, load
+from kit.config import ConfigError, load
 from model.config import ModelConfig
 from model.transformer import UniTalking
 from tests.conftest import REPOSITORY

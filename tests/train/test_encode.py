@@ -1,4 +1,4 @@
-"""A release turned into latents: what stands in them, what is refused, and that a kill costs nothing."""
+"""A release turned into latents: what is in them, what is refused, and that a kill costs nothing."""
 
 from __future__ import annotations
 
@@ -20,11 +20,7 @@ import ray
 import torch
 import yaml
 
-from corpus.decoders import decode_video
-from corpus.loader import ClipDataset
-from corpus.manifest import read_manifest
-from corpus.storage import Store
-from engine.config import ConfigError
+from kit.config import ConfigError
 from model.codecs.build import build_audio_codec, build_video_codec
 from model.codecs.statistics import LatentStatistics
 from model.text import WordEncoder
@@ -32,13 +28,15 @@ from pipelines.tiny_world.release import write_release
 from pipelines.tiny_world.world import make_clip
 from tests.conftest import REPOSITORY
 from tests.train.worlds import recipe
-from train import encode_shard
 from train.config import DataConfig
-from train.data import LatentClips
 from train.encode import encode, main
 from train.encode_config import EncodeConfig
-from train.encode_shard import Encoder, UnusableClip
+from train.encode_shard import Encoder, ReleaseReader, UnusableClip
 from train.loading import open_loader, training_clips
+from unitalking_data.dataset import ClipDataset
+from unitalking_data.decoders import decode_video
+from unitalking_data.manifest import read_manifest
+from unitalking_data.storage import Store
 
 CLIPS = {"train": 8, "test": 4}
 SETTINGS = {
@@ -104,8 +102,8 @@ def test_latents_are_those_of_their_clip(world, encoded):
         tensors = LatentTensors(clips.clip(number, 0))
         about = json.loads(clips.clip(number, 0)["json"])
         assert tensors["video"].shape == (48, 5, 2, 2) and tensors["audio"].shape == (8, 34)
-        film = encoder.prepare({"mp4": clip["mp4"], "wav": clip["wav"]}, 10.0, 8000).film
-        assert torch.equal(tensors["video"], encoder.encode_film(film))
+        frames = encoder.prepare({"mp4": clip["mp4"], "wav": clip["wav"]}, 10.0, 8000).video
+        assert torch.equal(tensors["video"], encoder.encode_video(frames))
         truth = {c.key: c for c in (make_clip(0, "test", n) for n in range(4))}[clip["key"]]
         assert about["prompts"]["detailed"].count(truth.transcript) == 1 and about["prompts"]["null"] == ""
         words = WordEncoder(20, 16).encode([about["prompts"]["fused"]])[0]
@@ -143,8 +141,8 @@ def test_the_codecs_of_the_sampler_undo_them(world, encoded):
     video = build_video_codec(encoded.video_codec, LatentStatistics.load(folder / "video_statistics.json"))
     audio = build_audio_codec(encoded.audio_codec, LatentStatistics.load(folder / "audio_statistics.json"))
     assert read_manifest(Store(encoded.folder)).process["codecs"]["audio_codec"] == audio.fingerprint
-    film = video.decode(latents["video"][None])
-    assert film.shape == (1, 3, 17, 32, 32) and film.abs().max() < 1.5
+    frames = video.decode(latents["video"][None])
+    assert frames.shape == (1, 3, 17, 32, 32) and frames.abs().max() < 1.5
     assert audio.decode(latents["audio"][None]).shape[0] == 1
 
 
@@ -152,14 +150,14 @@ def test_the_trainer_reads_them(world, encoded):
     model = recipe(world, "unused").model.model_copy(
         update={"video_channels": 48, "audio_channels": 8, "text_len": 20, "text_dim": 16, "reference_len": 40}
     )
-    clips = LatentClips(
+    clips = training_clips(
         DataConfig(release=world, latents="small"), model, split="train", streams=("video", "audio"), seed=0
     )
     clip = clips.clip(0, 0)
     assert clip["video"].shape == (48, 5, 2, 2) and clip["reference"].shape == (40, 8)
 
 
-def test_raw_clips_are_the_same_samples(tmp_path, world):
+def test_clips_encoded_on_the_fly_are_the_same_samples(tmp_path, world):
     """Without measured statistics, which only stored latents have."""
     content = {**SETTINGS, "name": "plain", "statistics": {}}
     encode(config(world, **content), said)
@@ -167,12 +165,12 @@ def test_raw_clips_are_the_same_samples(tmp_path, world):
     path.write_text(yaml.safe_dump({**content, "release": "another"}))
     changes = {"video_channels": 48, "audio_channels": 16, "text_len": 20, "text_dim": 16, "reference_len": 40}
     model = recipe(world, "unused").model.model_copy(update=changes)
-    stored, raw = (
+    stored, on_the_fly = (
         training_clips(DataConfig(release=world, **source), model, split="train", streams=("video", "audio"), seed=5)
         for source in ({"latents": "plain"}, {"encode": str(path)})
     )
     for number in range(CLIPS["train"]):
-        there, here = ({**clips.clip(number, 2)} for clips in (stored, raw))
+        there, here = ({**clips.clip(number, 2)} for clips in (stored, on_the_fly))
         assert there["name"] == here["name"] and there["texts"].keys() == here["texts"].keys()
         for name in ("video", "audio", "reference", "null_text"):
             assert torch.equal(there[name], here[name]), name
@@ -226,14 +224,14 @@ def test_finished_latents_that_lost_a_shard_are_not_called_finished(tmp_path):
 
 
 def test_what_kills_leave_is_cleared(tmp_path, encoded):
-    """Before the plan has its name, and between ``_SUCCESS`` and the end."""
+    """Before the origin has its name, and between ``_SUCCESS`` and the end."""
     made = config(write_world(tmp_path / "release"))
     build = Path(made.folder) / "_build"
     build.mkdir(parents=True)
-    (build / ".plan.json.0123abcd").write_text("{")
+    (build / ".origin.json.0123abcd").write_text("{")
     encode(made, said)
     build.mkdir()
-    (build / "plan.json").write_text("{}")
+    (build / "origin.json").write_text("{}")
     encode(made, said)
     assert contents(Path(made.folder)) == contents(Path(encoded.folder))
 
@@ -244,19 +242,19 @@ def test_one_writes_at_a_time(encoded):
 
 
 def test_a_split_without_usable_clips_costs_no_other(world, monkeypatch):
-    real = encode_shard.read_clips
+    real = ReleaseReader.read
 
-    def with_silent_tests(encoder, places):
-        for (key, members, row), place in zip(real(encoder, places := list(places)), places, strict=True):
+    def with_silent_tests(reader, places):
+        for (key, members, row), place in zip(real(reader, places := list(places)), places, strict=True):
             yield key, {} if place.shard.split == "test" else members, row
 
-    monkeypatch.setattr(encode_shard, "read_clips", with_silent_tests)
+    monkeypatch.setattr(ReleaseReader, "read", with_silent_tests)
     told = []
     manifest = encode(config(world, name="silent", statistics={}), told.append)
     assert list(manifest.splits) == ["train"] and manifest.rejected == {"broken": 4}
     assert (
         told[-1]
-        == "no clip of split test could be encoded, so the latents have no such split; 4 times: it has no sound"
+        == "no clip of split test could be encoded, so the latents have no such split; 4 times: it has no audio"
     )
 
 
@@ -270,12 +268,12 @@ def test_latents_of_another_release_are_refused(tmp_path, encoded):
         encode(config(str(other)), said)
 
 
-def test_clips_with_too_few_pictures_are_refused_by_name(world):
+def test_clips_with_too_few_frames_are_refused_by_name(world):
     with pytest.raises(
-        ValueError, match=r"no clip of .* could be encoded; 12 times: it has 10 pictures a second; 24 are needed"
+        ValueError, match=r"no clip of .* could be encoded; 12 times: it has 10 frames a second; 24 are needed"
     ):
         encode(config(world, name="fast", fps=24.0, statistics={}), said)
-    with pytest.raises(ValueError, match=r"statistics: .* it has 10 pictures a second; 24 are needed"):
+    with pytest.raises(ValueError, match=r"statistics: .* it has 10 frames a second; 24 are needed"):
         encode(config(world, name="faster", fps=24.0), said)
 
 
@@ -284,18 +282,18 @@ def test_what_makes_a_clip_unusable_is_said(world):
     whole = {"mp4": clip["mp4"], "wav": clip["wav"]}
     silence, short = wav_of(np.zeros(0)), wav_of(np.zeros(8000))
     for members, fps, words in (
-        ({"wav": clip["wav"]}, 10.0, "no pictures"),
-        ({"mp4": clip["mp4"]}, 10.0, "no sound"),
+        ({"wav": clip["wav"]}, 10.0, "no video"),
+        ({"mp4": clip["mp4"]}, 10.0, "no audio"),
         (whole | {"mp4": b"no video"}, 10.0, "."),
         (whole | {"wav": b"no sound"}, 10.0, "."),
         (whole | {"wav": clip["wav"][:20]}, 10.0, "."),
-        (whole | {"wav": silence}, 10.0, r"its sound lasts 0\.00 s, its pictures 1\.70 s"),
-        (whole | {"wav": short}, 10.0, r"its sound lasts 1\.00 s, its pictures 1\.70 s"),
+        (whole | {"wav": silence}, 10.0, r"its audio lasts 0\.00 s, its video 1\.70 s"),
+        (whole | {"wav": short}, 10.0, r"its audio lasts 1\.00 s, its video 1\.70 s"),
         (whole | {"ref1.wav": clip["ref.wav"][:20]}, 10.0, r"ref1\.wav: "),
         (whole | {"ref2.wav": silence}, 10.0, r"ref2\.wav: it has no samples"),
         (whole, None, "no fps"),
-        (whole, 9.0, "9 pictures a second; 10 are needed"),
-        (whole, 200.0, "shorter than a picture"),  # its 17 pictures last 0.085 s
+        (whole, 9.0, "9 frames a second; 10 are needed"),
+        (whole, 200.0, "shorter than a frame"),  # its 17 frames last 0.085 s
     ):
         with pytest.raises(UnusableClip, match=words):
             encoder.prepare(members, fps, 8000)
@@ -303,30 +301,30 @@ def test_what_makes_a_clip_unusable_is_said(world):
         encoder.prepare(whole, 10.0, None)
 
 
-def wav_of(sound: np.ndarray) -> bytes:
+def wav_of(audio: np.ndarray) -> bytes:
     stream = io.BytesIO()
     with wave.open(stream, "wb") as file:
         file.setparams((1, 2, 8000, 0, "NONE", ""))
-        file.writeframes((sound * 32767).astype("<i2").tobytes())
+        file.writeframes((audio * 32767).astype("<i2").tobytes())
     return stream.getvalue()
 
 
 @pytest.mark.parametrize("fps", [10.0 * 1000 / 1001, 10.0, 10.0 * 1001 / 1000])
 def test_a_rate_passes_for_one_that_is_almost_the_same(world, fps):
-    """23.976 for 24: picture by picture, none twice."""
+    """23.976 for 24: frame by frame, none twice."""
     encoder, clip = Encoder(config(world, statistics={})), ClipDataset(world, "test", prompts=None).clip(0, 0)
-    prepared = encoder.prepare(clip, fps, 8000)
-    assert np.array_equal(prepared.film, decode_video(clip["mp4"]))
+    codec_input = encoder.prepare(clip, fps, 8000)
+    assert np.array_equal(codec_input.video, decode_video(clip["mp4"]))
 
 
-def test_all_pictures_of_a_needed_rate_are_not_there_below_it(world):
+def test_all_frames_of_a_needed_rate_are_not_there_below_it(world):
     encoder, clip = Encoder(config(world, statistics={})), ClipDataset(world, "test", prompts=None).clip(0, 0)
-    with pytest.raises(UnusableClip, match=r"9\.9 pictures a second"):
+    with pytest.raises(UnusableClip, match=r"9\.9 frames a second"):
         encoder.prepare(clip, 9.9, 8000)
 
 
 def test_a_broken_clip_costs_no_other(world, monkeypatch):
-    real, broken = encode_shard.read_clips, []
+    real, broken = ReleaseReader.read, []
 
     def with_a_cut_video(*arguments):
         for key, members, row in real(*arguments):
@@ -334,7 +332,7 @@ def test_a_broken_clip_costs_no_other(world, monkeypatch):
                 broken.append(key)
             yield key, members | {"mp4": members["mp4"][:300]} if key in broken else members, row
 
-    monkeypatch.setattr(encode_shard, "read_clips", with_a_cut_video)
+    monkeypatch.setattr(ReleaseReader, "read", with_a_cut_video)
     manifest = encode(config(world, name="cut", statistics={}), said)
     assert manifest.clips == sum(CLIPS.values()) - 1 and manifest.rejected == {"broken": 1}
     (row,) = Store(f"{world}/latents/cut").read_table(["rejected/part-000000.parquet"]).to_pylist()

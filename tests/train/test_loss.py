@@ -9,9 +9,9 @@ from model.config import ModelConfig
 from model.tasks import TASKS
 from model.transformer import UniTalking
 from tests.train.worlds import MODEL
+from train.batch import Batch
 from train.config import DropConfig, NoiseConfig
-from train.data import Batch
-from train.loss import losses, noised
+from train.loss import add_noise, losses
 from train.metrics import mean_loss
 
 CONFIG = ModelConfig(**MODEL)
@@ -43,21 +43,21 @@ def model():
 
 
 def prepared(batch, task, step=3, drop=NO_DROP, noise=NOISE):
-    return noised(batch, TASKS[task], seed=1, step=step, noise=noise, drop=drop)
+    return add_noise(batch, TASKS[task], seed=1, step=step, noise=noise, drop=drop)
 
 
 @pytest.mark.parametrize("name", TASKS)
 def test_a_task_is_its_row_of_the_table(batch, name):
-    task, given = TASKS[name], prepared(batch, name)
-    inputs = given.inputs
-    assert set(given.targets) == set(task.generated) == set(given.sigmas)
+    task, noisy = TASKS[name], prepared(batch, name)
+    inputs = noisy.inputs
+    assert set(noisy.targets) == set(task.generated) == set(noisy.sigmas)
     assert (inputs.get("video") is not None) == ("video" in task.streams)
     assert (inputs["reference"] is not None) == task.reference
     assert inputs.get("blind_video", False) == task.blind_video
     assert torch.equal(inputs["text"], batch.text(name))
     for stream in task.generated:
-        data, sigma = getattr(batch, stream), given.sigmas[stream].view(-1, *[1] * (getattr(batch, stream).ndim - 1))
-        noise = given.targets[stream] + data
+        data, sigma = getattr(batch, stream), noisy.sigmas[stream].view(-1, *[1] * (getattr(batch, stream).ndim - 1))
+        noise = noisy.targets[stream] + data
         expected = (1 - sigma) * data + sigma * noise
         seen = inputs[stream]
         if stream == "video" and task.video == "first_frame":
@@ -65,7 +65,7 @@ def test_a_task_is_its_row_of_the_table(batch, name):
             assert inputs["clean_frames"].tolist() == [True, False, False, False, False]
             seen, expected = seen[:, :, 1:], expected[:, :, 1:]
         assert torch.allclose(seen, expected, atol=1e-6)
-        assert torch.equal(inputs[f"{stream}_sigma"], given.sigmas[stream])
+        assert torch.equal(inputs[f"{stream}_sigma"], noisy.sigmas[stream])
     if task.video == "given":
         assert torch.equal(inputs["video"], batch.video) and not inputs["video_sigma"].any()
 
@@ -89,12 +89,12 @@ def test_the_loss_of_a_batch_is_the_mean_of_its_parts(batch, model, name):
 
 
 def test_a_given_first_frame_is_not_in_the_loss(batch, model):
-    given = prepared(batch, "ti2av")
-    before = losses(model, given)["video"]
-    given.targets["video"][:, :, 0] += 100
-    assert torch.equal(before, losses(model, given)["video"])
-    velocity = model(**given.inputs).video
-    errors = (velocity - given.targets["video"])[:, :, 1:].square().flatten(1).mean(1)
+    noisy = prepared(batch, "ti2av")
+    before = losses(model, noisy)["video"]
+    noisy.targets["video"][:, :, 0] += 100
+    assert torch.equal(before, losses(model, noisy)["video"])
+    velocity = model(**noisy.inputs).video
+    errors = (velocity - noisy.targets["video"])[:, :, 1:].square().flatten(1).mean(1)
     assert torch.allclose(before, errors, rtol=1e-5)
 
 
@@ -103,18 +103,18 @@ def test_padding_is_not_in_the_loss(batch, model):
     padded = batch._replace(audio_lengths=lengths)
     before = losses(model, prepared(padded, "tts"))["audio"]
     alone = batch.part(1, 2)._replace(audio=batch.audio[1:2, :, :6])
-    given = prepared(padded, "tts")
-    target = given.targets["audio"][1:2, :, :6]
+    noisy = prepared(padded, "tts")
+    target = noisy.targets["audio"][1:2, :, :6]
     own = prepared(alone, "tts")
     own.targets["audio"].copy_(target)
-    own.inputs["audio"] = given.inputs["audio"][1:2, :, :6]
+    own.inputs["audio"] = noisy.inputs["audio"][1:2, :, :6]
     assert torch.allclose(before[1:2], losses(model, own)["audio"], rtol=1e-4)
 
 
 def test_dropped_conditions_become_the_null_ones(batch):
-    given = prepared(batch, "tr2av", drop=DropConfig(text=0, reference=0, both=1))
-    assert torch.equal(given.inputs["text"], batch.null_text)
-    assert not given.inputs["reference"].any()
+    noisy = prepared(batch, "tr2av", drop=DropConfig(text=0, reference=0, both=1))
+    assert torch.equal(noisy.inputs["text"], batch.null_text)
+    assert not noisy.inputs["reference"].any()
 
 
 def test_what_a_task_needs_must_be_there(batch):

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch.distributed.tensor import DTensor
 
-from engine.config import ConfigError
+from kit.config import ConfigError
 from tests.train.worlds import recipe
 from train.build import build_model
 from train.config import ParallelConfig

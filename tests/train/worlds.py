@@ -14,7 +14,7 @@ import torch.distributed.checkpoint as dcp
 import yaml
 
 from media.encode import write_video
-from tests.corpus.releases import write_release
+from tests.unitalking_data.releases import write_release
 from train.config import Recipe
 
 MODEL = {
@@ -55,7 +55,7 @@ def write_world(root: str, *, make_latents=latents) -> str:
 
 
 def write_sampling(folder: Path) -> dict[str, str]:
-    """``validation.sample`` and ``validation.requests``: both streams, and sound for a video, with a skipped block."""
+    """``validation.sample`` and ``validation.requests``: both streams, and audio for a video, with a skipped block."""
     folder.mkdir(parents=True, exist_ok=True)
     guidance = {"text": 2.0}
     config = {

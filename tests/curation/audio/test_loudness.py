@@ -9,7 +9,6 @@ from hypothesis import strategies as st
 from curation.audio.loudness import Loudness, LoudnessConfig
 from engine.stage import Value
 from media.clip import ClipMedia
-from media.resample import resample
 
 from .conftest import opened
 
@@ -44,18 +43,13 @@ def test_digital_silence_is_audio_that_is_silent():
         assert values[absent] is None
 
 
-def test_silence_counts_frames_under_the_level_in_every_channel():
+def test_the_level_of_silence_is_a_setting():
     audio = noise(4, channels=2)
-    audio[:, : RATE * 3] = 0
-    assert measure(audio)["silence_ratio"] == pytest.approx(0.75, abs=0.02)
-    assert measure(audio)["digital_silence_ratio"] == pytest.approx(0.75, abs=0.01)
     audio[:, : RATE * 3] = noise(3, 10 ** (-65 / 20), channels=2)
     quiet = measure(audio)
     assert quiet["silence_ratio"] == pytest.approx(0.75, abs=0.02)
     assert quiet["digital_silence_ratio"] < 0.05
     assert measure(audio, config=LoudnessConfig(silence_dbfs=-70))["silence_ratio"] == 0
-    one_channel_on = np.concatenate([noise(2), np.zeros((1, 2 * RATE))])
-    assert measure(one_channel_on)["silence_ratio"] == 0
 
 
 def test_levels_of_a_known_tone():
@@ -66,40 +60,9 @@ def test_levels_of_a_known_tone():
     assert values["true_peak_dbfs"] == pytest.approx(-20.0, abs=0.05)
 
 
-def test_clipping_is_runs_at_full_scale():
-    tone = np.sin(2 * np.pi * 220 * np.arange(RATE) / RATE)[None]
-    assert measure(0.9 * tone)["clipped_ratio"] == 0
-    overdriven = np.clip(2 * tone, -1, 1)
-    assert measure(overdriven)["clipped_ratio"] == pytest.approx(2 / 3, abs=0.02)  # |sin| > 0.5
-    lone_peaks = 0.5 * tone
-    lone_peaks[:, ::100] = 1.0
-    assert measure(lone_peaks)["clipped_ratio"] == 0
-
-
-@pytest.mark.parametrize(("through_hz", "low", "high"), [(8_000, 3_700, 4_900), (16_000, 7_600, 9_500)])
-def test_bandwidth_sees_telephone_sound_inside_a_cd_rate_file(through_hz: int, low: float, high: float):
-    narrow = resample(noise(3).astype(np.float32), RATE, through_hz)
-    assert low < measure(resample(narrow, through_hz, RATE))["bandwidth_hz"] < high
-
-
-def test_bandwidth_of_full_band_sound_is_half_the_rate():
-    assert measure(noise(3))["bandwidth_hz"] > 0.98 * RATE / 2
-    assert measure(np.concatenate([0 * noise(3), noise(3)]))["bandwidth_hz"] > 0.98 * RATE / 2
-
-
-def test_offset_and_imbalance():
-    audio = noise(2, channels=2) * [[1.0], [0.5]] + [[0.0], [-0.03]]
-    values = measure(audio - [[0], [0]])
-    assert values["dc_offset"] == pytest.approx(0.03, abs=0.002)
-    quieter = noise(2, channels=1)
-    assert measure(np.concatenate([quieter, quieter / 2]))["channel_imbalance_db"] == pytest.approx(6.02, abs=0.01)
-    assert measure(np.concatenate([quieter, 0 * quieter]))["channel_imbalance_db"] > 90
-    assert measure(quieter)["channel_imbalance_db"] == 0
-
-
 @settings(max_examples=40, deadline=None)
 @given(st.integers(0, 2**32 - 1), st.integers(1, 8), st.integers(1, 9000), st.sampled_from([8000, 22_050, 48_000]))
-def test_any_sound_gives_values_in_range(seed: int, channels: int, length: int, rate: int):
+def test_any_audio_gives_values_in_range(seed: int, channels: int, length: int, rate: int):
     generator = np.random.default_rng(seed)
     values = measure(generator.uniform(-1, 1, (channels, length)) * generator.choice([1, 1e-3, 1e-6]), rate)
     for share in ("digital_silence_ratio", "silence_ratio", "clipped_ratio", "dc_offset"):

@@ -28,8 +28,8 @@ def values_of(stage: Sentences, speech: np.ndarray) -> dict:
     return dict(outcome.values)
 
 
-def test_speech_silence_speech(stage: Sentences, interview: np.ndarray):
-    piece = interview[2 * 16_000 : 56_000 + 2 * 16_000]
+def test_speech_silence_speech(stage: Sentences, interview_speech: np.ndarray):
+    piece = interview_speech[2 * 16_000 : 56_000 + 2 * 16_000]
     values = values_of(stage, np.concatenate([piece, np.zeros(2 * 16_000), piece]))
     first, second = values["intervals"][0], values["intervals"][-1]
     assert values["sentence_count"] == len(values["intervals"]) >= 2

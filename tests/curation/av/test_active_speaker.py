@@ -9,12 +9,13 @@ import pyarrow as pa
 import pytest
 import torch
 
-from curation.audio.vad import load_detector
 from curation.av.active_speaker import ActiveSpeaker, ActiveSpeakerConfig
-from curation.av.tracks import FaceTracker, load_tracker
+from curation.derived import face_tracks, speech_intervals
 from engine.stage import NotApplicable, Value
 from media.clip import ClipMedia
 from media.planes import Planes
+from perception.tracks import FaceTracker, load_tracker
+from perception.vad import SpeechDetector, load_detector
 from tests.curation.av.conftest import opened
 
 
@@ -109,9 +110,10 @@ def test_speech_and_tracks_are_shared_with_the_other_scorers(
     of_track(monkeypatch, lambda track, count: np.ones(count))
     names = ("silero_vad", "face_detector", "face_landmarks")
     fresh = replace(interview, _derived={})
-    load_detector(weights(*names)["silero_vad"]).intervals(fresh)
-    tracks = load_tracker(weights(*names)).tracks(fresh)
-    monkeypatch.setattr(FaceTracker, "_track", None)
+    speech_intervals(fresh, load_detector(weights(*names)["silero_vad"]))
+    tracks = face_tracks(fresh, load_tracker(weights(*names)))
+    monkeypatch.setattr(SpeechDetector, "probabilities", None)
+    monkeypatch.setattr(FaceTracker, "track", None)
     assert measured(stage, fresh)["scored_tracks"] == len(tracks)
 
 

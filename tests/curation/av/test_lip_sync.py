@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import hashlib
+from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -8,18 +10,18 @@ import pyarrow as pa
 import pytest
 import torch
 
-from corpus.clip import Clip
-from curation.av import syncnet
-from curation.av.lip_sync import LipSync, LipSyncConfig
-from curation.av.tracks import FaceTrack
-from curation.av.train_lip_cca import Sample, fit, mean_face
+from curation.av.lip_sync import LipSync, LipSyncConfig, is_clear
+from engine.items import Clip
 from engine.stage import NotApplicable, OpenClip, Outcome, Value
 from media.clip import ClipMedia
 from media.decode import decode_clip
 from media.planes import Planes
 from media.probe import probe
-
-from .test_lip_cca import PER_FRAME, talker
+from perception import lip_cca, syncnet
+from perception.lip_cca import MAX_LAG, MODEL_FILE, LipCca, read_curve
+from perception.tracks import FaceTrack
+from perception.train_lip_cca import fit, mean_face
+from tests.perception.synthetic_talkers import PER_FRAME, talker, training_clips
 
 CLIP = Clip("key", "clip.mp4", "content", 0.0, 8.0, 640, 480, 25.0, 16_000)
 
@@ -27,14 +29,9 @@ CLIP = Clip("key", "clip.mp4", "content", 0.0, 8.0, 640, 480, 25.0, 16_000)
 @pytest.fixture(scope="module")
 def stage() -> LipSync:
     """The stage with an estimator trained on synthetic talkers, and faces and speech given by each test."""
-    samples = [Sample(f"{k}.mp4", f"family {k % 4}", 0, *talker(k)) for k in range(8)]
+    clips = training_clips()
     stage = LipSync()
-    stage._model = fit(samples, mean_face(samples))
-    stage._model = type(stage._model)(
-        **{name: getattr(stage._model, name) for name in ("face", "lips", "sound", "correlations")},
-        floor_in_sync=3.0,
-        floor_offset=3.6,
-    )
+    stage._model = replace(fit(clips, mean_face(clips)), floor_in_sync=3.0, floor_offset=3.6)
     stage._net = None
     return stage
 
@@ -46,12 +43,11 @@ def track_of(landmarks: np.ndarray, first: int = 0) -> FaceTrack:
 
 
 def scored(stage: LipSync, tracks: list[FaceTrack], speech: np.ndarray, intervals=((0.0, 8.0),)) -> Outcome:
-    stage._tracker = SimpleNamespace(tracks=lambda media: tracks)
-    stage._detector = SimpleNamespace(
-        intervals=lambda media: list(intervals), probabilities=lambda media: np.ones(len(media.speech) // 512 + 1)
-    )
+    stage._tracker = SimpleNamespace(track=lambda frames: tracks)
+    stage._detector = SimpleNamespace(probabilities=lambda speech: np.ones(len(speech) // 512 + 1))
     count = 1 + max((int(track.frames[-1]) for track in tracks), default=199)
     media = ClipMedia(8.0, planes=Planes(np.zeros((count, 8, 8, 3), np.uint8)), speech=speech, audio_rate=16_000)
+    media.derive("speech_intervals", lambda media: list(intervals))
     (outcome,) = stage.score([OpenClip(CLIP, media)])
     if isinstance(outcome, Value):
         assert set(outcome.values) == set(LipSync.values.names)
@@ -95,7 +91,7 @@ def test_why_it_is_undecided(stage: LipSync) -> None:
     assert noisy["answer"] == "undecided"
 
 
-def test_no_meaning_without_sound_speech_or_face(stage: LipSync) -> None:
+def test_no_meaning_without_audio_speech_or_face(stage: LipSync) -> None:
     landmarks, speech = talker(25)
     track = track_of(landmarks)
     for outcome, reason in (
@@ -115,8 +111,34 @@ def test_the_face_that_talks_is_compared(stage: LipSync) -> None:
     assert (values["track"], values["answer"]) == (1, "in_sync")
 
 
+@pytest.fixture(scope="module")
+def strict() -> LipCca:
+    """A model without directions, of which only the floors are read."""
+    return LipCca(*[np.zeros(0, np.float32)] * 4, floor_in_sync=2.0, floor_offset=3.0)
+
+
+def test_a_clear_peak_needs_more_evidence_away_from_sync(strict: LipCca) -> None:
+    near, far = np.zeros((2, 2 * MAX_LAG + 1))
+    near[MAX_LAG + 1] = far[MAX_LAG + 9] = 0.25
+    assert is_clear(strict, read_curve(near, 100))
+    assert not is_clear(strict, read_curve(far, 100))
+    assert is_clear(strict, read_curve(far, 150))
+
+
+def test_no_audio_is_no_clear_peak(stage: LipSync) -> None:
+    for speech in (np.zeros(0, np.float32), np.zeros(200 * PER_FRAME, np.float32)):
+        found = lip_cca.estimate(stage._model, talker(57)[0], speech)
+        assert not is_clear(replace(stage._model, floor_in_sync=1.0, floor_offset=1.0), found)
+
+
+def test_a_new_model_raises_the_stages_version() -> None:
+    """The model is part of the code: whoever trains it again raises LipSync.version and writes both here."""
+    digest = hashlib.sha256(MODEL_FILE.read_bytes()).hexdigest()[:16]
+    assert (LipSync.version, digest) == ("1", "58e3ea92e5f21db8")
+
+
 class Echo(torch.nn.Module):
-    """Stands for SyncNet: lips and sound that carry the same number are near."""
+    """Stands for SyncNet: lips and audio that carry the same number are near."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -125,7 +147,7 @@ class Echo(torch.nn.Module):
     def encode_lips(self, windows: torch.Tensor) -> torch.Tensor:
         return windows[:, :1, 0, 100, 100] / 10 * torch.ones(1, 4)
 
-    def encode_sound(self, windows: torch.Tensor) -> torch.Tensor:
+    def encode_audio(self, windows: torch.Tensor) -> torch.Tensor:
         return windows[:, 0, :1, 2] * torch.ones(1, 4)
 
 

@@ -13,8 +13,8 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from corpus.clip import Clip, clip_key, from_table, schema_of
 from curation.ingest.cut import OUTCOMES, TOLERANCE_S, CutConfig, cut
+from engine.items import Clip, clip_key, from_table, schema_of
 from engine.stage import INTERVALS
 
 SCHEMA = pa.schema(

@@ -12,8 +12,8 @@ import pytest
 import yaml
 from pydantic import ValidationError
 
-from corpus.clip import Source, from_table, schema_of
 from curation.ingest.listing import Columns, ListingConfig, ListingError, list_sources
+from engine.items import Source, from_table, schema_of
 
 CONFIGS = Path(__file__).resolve().parents[3] / "configs" / "listings"
 

@@ -18,16 +18,15 @@ from curation.ingest.shots import (
     MARGIN,
     STEP,
     ContentDetector,
-    Detector,
     ShotConfig,
+    ShotDetector,
     TransNetDetector,
     blocks,
-    changes,
     find_shots,
     shot_bounds,
 )
-from curation.ingest.transnet import TransNetV2, load_transnet
-from tests.curation.ingest.scenes import dissolve, small, talking_head
+from perception.transnet import TransNetV2, load_transnet
+from tests.media.scenes import dissolve, small, talking_head
 
 FPS = 25.0
 
@@ -39,12 +38,12 @@ def network(weights: Callable[..., dict[str, Path]]) -> TransNetV2:
 
 
 @pytest.fixture(params=["transnetv2", "content"])
-def detector(request: pytest.FixtureRequest, network: TransNetV2) -> Detector:
+def detector(request: pytest.FixtureRequest, network: TransNetV2) -> ShotDetector:
     config = ShotConfig(backend=request.param)
     return TransNetDetector(network, config) if request.param == "transnetv2" else ContentDetector(config)
 
 
-def shots_of(frames: list[np.ndarray], detector: Detector, fps: float = FPS) -> list[tuple[float, float]]:
+def shots_of(frames: list[np.ndarray], detector: ShotDetector, fps: float = FPS) -> list[tuple[float, float]]:
     timed = ((index / fps, frame) for index, frame in enumerate(small(frames)))
     shots = find_shots(timed, detector, 0.5, len(frames) / fps)
     return [(round(shot["start_s"], 6), round(shot["end_s"], 6)) for shot in shots]
@@ -55,7 +54,7 @@ def cut_frames(shots: Iterable[tuple[float, float]], fps: float = FPS) -> list[f
 
 
 @pytest.mark.parametrize("at", [[40], [48, 49 + STEP]])
-def test_a_cut_is_found_within_two_frames(detector: Detector, at: list[int]) -> None:
+def test_a_cut_is_found_within_two_frames(detector: ShotDetector, at: list[int]) -> None:
     bounds = [0, *at, 130]
     frames = [f for seed, (a, b) in enumerate(pairwise(bounds)) for f in talking_head(seed, b - a)]
     shots = shots_of(frames, detector)
@@ -63,11 +62,11 @@ def test_a_cut_is_found_within_two_frames(detector: Detector, at: list[int]) -> 
     assert shots[0][0] == 0 and shots[-1][1] == len(frames) / FPS
 
 
-def test_a_talking_head_is_one_shot(detector: Detector) -> None:
+def test_a_talking_head_is_one_shot(detector: ShotDetector) -> None:
     assert shots_of(talking_head(3, 120), detector) == [(0, 4.8)]
 
 
-def test_a_picture_that_stands_still_is_one_shot(detector: Detector) -> None:
+def test_a_still_video_is_one_shot(detector: ShotDetector) -> None:
     assert shots_of(talking_head(3, 1) * 60, detector) == [(0, 2.4)]
 
 
@@ -112,11 +111,11 @@ def test_times_are_the_frames_own() -> None:
 
 
 @pytest.mark.parametrize("count", [1, 2, 7])
-def test_very_short_sources(detector: Detector, count: int) -> None:
+def test_very_short_sources(detector: ShotDetector, count: int) -> None:
     assert shots_of(talking_head(1, count), detector) == [(0, count / FPS)]
 
 
-def test_no_frame_is_no_shot(detector: Detector) -> None:
+def test_no_frame_is_no_shot(detector: ShotDetector) -> None:
     assert shots_of([], detector) == []
 
 
@@ -126,23 +125,13 @@ def test_the_last_shot_ends_where_decoding_broke_off() -> None:
     assert shot == {"start_s": 0.0, "end_s": 49 / FPS}
 
 
-def test_the_network_is_sure_of_a_cut_and_of_its_absence(network: TransNetV2) -> None:
-    """Fixed answers on made-up frames, so that a change of the architecture's code shows."""
-    frames = np.stack(small(talking_head(1, 50) + talking_head(2, 50)))
-    with torch.inference_mode():
-        scores = network(torch.from_numpy(frames[None]))[0].numpy()
-    assert scores.shape == (100, 2)
-    assert scores[:, 0].argmax() == 49 and scores[49, 0] > 0.9
-    assert np.delete(scores[:, 0], range(47, 52)).max() < 0.1
-
-
 @settings(deadline=None, max_examples=60)
 @given(st.integers(0, 2 * BLOCK + 3))
 def test_blocks_cover_every_frame_once_with_its_surroundings(count: int) -> None:
-    pictures = [np.full((1, 1, 3), index, np.int32) for index in range(count)]
+    frames = [np.full((1, 1, 3), index, np.int32) for index in range(count)]
     padded = np.clip(np.arange(-MARGIN, count + MARGIN), 0, max(count - 1, 0))
     seen = 0
-    for block in blocks(iter(pictures)):
+    for block in blocks(iter(frames)):
         length = len(block) - 2 * MARGIN
         assert 0 < length <= BLOCK + MARGIN
         np.testing.assert_array_equal(block[:, 0, 0, 0], padded[seen : seen + len(block)])
@@ -160,12 +149,3 @@ def test_shots_are_disjoint_and_lose_only_transitions(scores: np.ndarray) -> Non
         inside[first : last + 1] = True
         assert not (scores[first:last, 0] > 0.5).any(), "a cut within a shot"
     assert ((scores > 0.5).any(axis=1) | inside).all()
-
-
-def test_changes_measure_a_cut_at_its_last_frame() -> None:
-    pictures = np.zeros((MARGIN + 20 + MARGIN, 27, 48, 3), np.uint8)
-    pictures[MARGIN + 8 :] = 100
-    found = changes(pictures)
-    assert found.fast.argmax() == 7 and found.fast[7] > 30
-    assert np.count_nonzero(found.fast) == 1
-    assert found.lasting[7] == found.fast[7]

@@ -17,14 +17,14 @@ import pytest
 import torch
 from moto.server import ThreadedMotoServer
 
-from corpus.clip import Clip, Source, from_table
 from curation.ingest.cut import CutConfig, cut
 from curation.ingest.listing import Columns, ListingConfig, ListingError, list_sources
 from curation.ingest.shots import ShotConfig
-from curation.ingest.source import SourceStage, small_pictures
-from engine.stage import Failed, Outcome, Value
+from curation.ingest.source import SourceStage, small_frames
+from engine.items import Clip, Source, from_table
+from engine.stage import Failure, Outcome, Value
 from media.encode import write_video
-from tests.curation.ingest.scenes import talking_head
+from tests.media.scenes import talking_head
 
 
 @pytest.fixture(scope="module")
@@ -36,10 +36,10 @@ def stage() -> SourceStage:
 
 @pytest.fixture(scope="module")
 def media(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """``cut.mp4`` (two scenes, sound), ``head.mp4`` (one scene) and ``copy.mp4``, the same bytes as the latter."""
+    """``cut.mp4`` (two scenes, audio), ``head.mp4`` (one scene) and ``copy.mp4``, the same bytes as the latter."""
     folder = tmp_path_factory.mktemp("media")
-    sound = np.random.default_rng(0).normal(0, 0.05, 16000 * 8).astype(np.float32)
-    write_video(folder / "cut.mp4", talking_head(1, 100) + talking_head(2, 90), 25, audio=sound, audio_rate=16000)
+    audio = np.random.default_rng(0).normal(0, 0.05, 16000 * 8).astype(np.float32)
+    write_video(folder / "cut.mp4", talking_head(1, 100) + talking_head(2, 90), 25, audio=audio, audio_rate=16000)
     write_video(folder / "head.mp4", talking_head(3, 90), 25)
     (folder / "copy.mp4").write_bytes((folder / "head.mp4").read_bytes())
     return folder
@@ -92,15 +92,15 @@ def test_a_variable_frame_rate_is_cut_by_its_timestamps(stage: SourceStage, tmp_
         video = container.add_stream("libx264", rate=25, options={"crf": "18"})
         video.width, video.height, video.pix_fmt = 160, 120, "yuv420p"
         video.codec_context.time_base = Fraction(1, 1000)
-        for stamp, picture in zip(stamps.tolist(), frames, strict=True):
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+        for stamp, image in zip(stamps.tolist(), frames, strict=True):
+            frame = av.VideoFrame.from_ndarray(image, format="rgb24")
             frame.pts, frame.time_base = stamp, Fraction(1, 1000)
             container.mux(video.encode(frame))
         container.mux(video.encode())
     (outcome,) = measure(stage, path)
     assert outcome.values["variable_rate"] is True
     assert [shot["start_s"] for shot in outcome.values["shots"]] == pytest.approx([0, 6.0], abs=0.01)
-    assert [time for time, _ in small_pictures(str(path))] == pytest.approx((stamps / 1000).tolist(), abs=1e-3)
+    assert [time for time, _ in small_frames(str(path))] == pytest.approx((stamps / 1000).tolist(), abs=1e-3)
 
 
 def test_bad_files_are_failures_that_name_them_and_cost_no_other(
@@ -110,17 +110,17 @@ def test_bad_files_are_failures_that_name_them_and_cost_no_other(
     contents = {"empty.mp4": b"", "text.mp4": b"hello\n" * 400, "no head.mp4": whole[len(whole) // 2 :]}
     for name, content in contents.items():
         (tmp_path / name).write_bytes(content)
-    with av.open(str(tmp_path / "sound.m4a"), "w") as container:
-        sound = container.add_stream("aac", rate=16000, layout="mono")
+    with av.open(str(tmp_path / "audio.m4a"), "w") as container:
+        stream = container.add_stream("aac", rate=16000, layout="mono")
         frame = av.AudioFrame.from_ndarray(np.zeros((1, 1024), np.float32), format="fltp", layout="mono")
         frame.sample_rate = 16000
-        container.mux(sound.encode(frame))
-        container.mux(sound.encode())
-    names = [*contents, "sound.m4a", "absent.mp4"]
+        container.mux(stream.encode(frame))
+        container.mux(stream.encode())
+    names = [*contents, "audio.m4a", "absent.mp4"]
     *bad, good = measure(stage, *(tmp_path / name for name in names), media / "head.mp4")
     assert isinstance(good, Value)
     for name, outcome in zip(names, bad, strict=True):
-        assert isinstance(outcome, Failed) and outcome.kind == "media", name
+        assert isinstance(outcome, Failure) and outcome.kind == "media", name
         assert name in outcome.message
 
 
@@ -141,7 +141,7 @@ def test_an_unreadable_file_is_a_failure(stage: SourceStage, media: Path, tmp_pa
     path.write_bytes((media / "head.mp4").read_bytes())
     path.chmod(0)
     (outcome,) = measure(stage, path)
-    assert isinstance(outcome, Failed) and "secret.mp4" in outcome.message
+    assert isinstance(outcome, Failure) and "secret.mp4" in outcome.message
 
 
 def test_the_storage_failing_is_no_fault_of_the_file(
@@ -152,7 +152,7 @@ def test_the_storage_failing_is_no_fault_of_the_file(
 
     monkeypatch.setattr("curation.ingest.source.content_hash", full)
     (outcome,) = measure(stage, media / "head.mp4")
-    assert outcome == Failed("io", f"'{media}/head.mp4': [Errno 28] No space left on device")
+    assert outcome == Failure("io", f"'{media}/head.mp4': [Errno 28] No space left on device")
 
 
 def test_a_folder_becomes_clips_and_every_source_is_accounted_for(
@@ -217,9 +217,9 @@ def test_s3_end_to_end(stage: SourceStage, media: Path, bucket: str) -> None:
 
 def test_s3_faults_are_named(stage: SourceStage, bucket: str) -> None:
     (gone,) = measure(stage, f"{bucket}/deep/gone.mp4")
-    assert isinstance(gone, Failed) and gone.kind == "media" and "gone.mp4" in gone.message
+    assert isinstance(gone, Failure) and gone.kind == "media" and "gone.mp4" in gone.message
     fsspec.filesystem("s3").pipe_file("ingest-videos/text.mp4", b"no video at all")
     (text,) = measure(stage, f"{bucket}/text.mp4")
-    assert isinstance(text, Failed) and text.kind == "media" and f"{bucket}/text.mp4" in text.message
+    assert isinstance(text, Failure) and text.kind == "media" and f"{bucket}/text.mp4" in text.message
     with pytest.raises(ListingError, match="s3://absent"):
         list_sources(ListingConfig(inputs=("s3://absent/folder",)))

@@ -3,38 +3,32 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from corpus.clip import stable_hash
 from curation.report import Account, ReportInput, Step
-from curation.report.data import VERDICTS
+from curation.select import VERDICTS
+from curation.thresholds import Threshold
+from engine.items import stable_hash
 from engine.stage import INTERVALS, SERIES, field
 
 HOSTILE = 'media/</script><script>window.pwned=1</script>/it\'s "<img src=x onerror=window.pwned=1>"\n& more.mp4'
 
 
-@dataclass(frozen=True)
-class Rule:
-    reason: str
-    score: str
-    min: float | None = None
-    max: float | None = None
-    absent: str = "drop"
-    why: str = "chosen for the sample"
+def rule(reason: str, score: str, why: str = "chosen for the sample", **bounds: Any) -> Threshold:
+    return Threshold(reason=reason, score=score, why=why, **bounds)
 
 
 RULES = (
-    Rule("static", "static.motion", min=0.05, why="OpenVid-1M keeps the same share of talking heads"),
-    Rule("text", "text_overlay.area", max=0.02, absent="pass", why="Subtitles cover 3–8 % of a frame"),
-    Rule("no speech", "sentences.speech_ratio", min=0.4),
-    Rule("noisy", "snr.snr_db", min=6, max=60),
-    Rule("no face", "faces.count", min=1, max=2),
-    Rule("unsynced", "lip_sync.confidence", min=4.5, absent="pass"),
-    Rule("ugly", "aesthetics.score", min=4.0, why="LAION predictor, not run in this profile"),
+    rule("static", "static.motion", min=0.05, why="OpenVid-1M keeps the same share of talking heads"),
+    rule("text", "text_overlay.area", max=0.02, absent="pass", why="Subtitles cover 3–8 % of a frame"),
+    rule("no speech", "sentences.speech_ratio", min=0.4),
+    rule("noisy", "snr.snr_db", min=6, max=60),
+    rule("no face", "faces.count", min=1, max=2),
+    rule("unsynced", "lip_sync.confidence", min=4.5, absent="pass"),
+    rule("ugly", "aesthetics.score", min=4.0, why="LAION predictor, not run in this profile"),
 )
 
 FIELDS = {

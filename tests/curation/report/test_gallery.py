@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from curation.report.gallery import choose, number, one_by_one, spans, sparkline, tiles
+from curation.report.gallery import choose, one_by_one, spans, sparkline, tiles
 from curation.report.thumbnails import ClipRef, Thumbnail
 from tests.curation.report import sample
 
@@ -89,12 +89,6 @@ def test_drawings_stay_in_their_box() -> None:
     assert sparkline([1, None, 3, 2]).count("M") == 2
     assert sparkline([None]) == sparkline([]) == ""
     assert sparkline([5, 5, 5]) and len(sparkline(list(range(10_000)))) < 1500
-
-
-def test_numbers_read_well() -> None:
-    assert [number(x) for x in (None, True, 1234567, -0.25, 0.123456, float("nan"), -0.0, 3.0)] == [
-        *("–", "yes", "1,234,567", "−0.25", "0.1235", "–", "0", "3")
-    ]
 
 
 def test_paths_do_not_matter_to_the_name(tmp_path: Path) -> None:

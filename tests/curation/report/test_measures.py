@@ -8,14 +8,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from curation.report.measures import histogram, judge, measure_names
+from curation.report.measures import apply_rules, histogram, measure_names
+from curation.thresholds import Threshold
 from tests.curation.report import sample
 
 
-def kept_by_hand(table: pa.Table, rules: list[sample.Rule]) -> int:
+def kept_by_hand(table: pa.Table, rules: list[Threshold]) -> int:
     """Clips kept, row by row; ``rules`` hold only scores that the table has."""
 
-    def passes(row: dict, rule: sample.Rule) -> bool:
+    def passes(row: dict, rule: Threshold) -> bool:
         status, value = row[f"{rule.score.split('.')[0]}.status"], row[rule.score]
         if status not in ("value", "not_applicable"):
             return False
@@ -33,24 +34,24 @@ def kept_by_hand(table: pa.Table, rules: list[sample.Rule]) -> int:
 def test_every_stop_of_every_slider_counts_what_that_threshold_keeps() -> None:
     report = sample.report()
     applied = [rule for rule in report.rules if rule.score in report.scores.column_names]
-    judgement = judge(report)
-    assert judgement.kept == kept_by_hand(report.scores, applied) and judgement.disagreeing == 0
-    assert [view.rule for view in judgement.rules] == applied
-    for view in judgement.rules:
+    ruling = apply_rules(report)
+    assert ruling.kept == kept_by_hand(report.scores, applied) and ruling.disagreeing == 0
+    assert [view.rule for view in ruling.rules] == applied
+    for view in ruling.rules:
         for sweep in view.sweeps:
             assert sweep.stops[sweep.at] == getattr(view.rule, sweep.bound)
             assert (np.diff(sweep.stops) > 0).all()
             for stop in range(0, len(sweep.stops), 7):
-                moved = replace(view.rule, **{sweep.bound: float(sweep.stops[stop])})
+                moved = view.rule.model_copy(update={sweep.bound: float(sweep.stops[stop])})
                 others = [moved if rule is view.rule else rule for rule in applied]
                 assert sweep.overall[stop] == kept_by_hand(report.scores, others), (view.rule, stop)
             assert sweep.alone[sweep.at] == view.passed
-            assert sweep.overall[sweep.at] == judgement.kept
+            assert sweep.overall[sweep.at] == ruling.kept
 
 
 def test_loosening_a_rule_names_the_clips_that_a_gate_left_unscored() -> None:
     table = sample.scores()
-    view = next(view for view in judge(sample.report(table)).rules if view.rule.reason == "static")
+    view = next(view for view in apply_rules(sample.report(table)).rules if view.rule.reason == "static")
     (sweep,) = view.sweeps
     rows = table.to_pylist()
     loosest = [row for row in rows if row["static.motion"] is not None and row["verdict"] != "quarantined"]
@@ -61,10 +62,10 @@ def test_loosening_a_rule_names_the_clips_that_a_gate_left_unscored() -> None:
 
 def test_rules_whose_stage_did_not_run_are_named_and_drop_nothing() -> None:
     report = sample.report()
-    (rule, because), *more = judge(report).unapplied
+    (rule, because), *more = apply_rules(report).unapplied
     assert not more and rule.reason == "ugly" and because == "stage aesthetics did not run"
-    missing = replace(report, rules=[sample.Rule("x", "static.nothing", min=1), sample.Rule("y", "no.stage", min=1)])
-    assert [because for _, because in judge(missing).unapplied] == [
+    missing = replace(report, rules=[sample.rule("x", "static.nothing", min=1), sample.rule("y", "no.stage", min=1)])
+    assert [because for _, because in apply_rules(missing).unapplied] == [
         "there is no score static.nothing",
         "there is no score no.stage",
     ]
@@ -76,12 +77,12 @@ def test_a_verdict_that_does_not_follow_from_the_rules_is_counted() -> None:
     verdicts[verdicts.index("dropped")] = "kept"
     place = table.column_names.index("verdict")
     changed = table.set_column(place, "verdict", pa.array(verdicts))
-    assert judge(sample.report(changed)).disagreeing == 1
+    assert apply_rules(sample.report(changed)).disagreeing == 1
 
 
 def test_populations_add_up() -> None:
     table = sample.scores()
-    for view in judge(sample.report(table)).rules:
+    for view in apply_rules(sample.report(table)).rules:
         measure = view.measure
         parts = (measure.measured, measure.absent, measure.failed, measure.skipped, measure.not_run)
         assert sum(parts) == table.num_rows
@@ -122,6 +123,6 @@ def test_shares_that_happen_to_be_all_or_nothing_keep_the_threshold_between_them
 def test_a_boolean_score_can_be_ruled_on() -> None:
     table = sample.scores(12)
     table = table.append_column("static.still", pa.array([i % 3 == 0 for i in range(12)]))
-    rule = sample.Rule("still", "static.still", max=0)
-    (view,) = judge(replace(sample.report(table), rules=[rule])).rules
+    rule = sample.rule("still", "static.still", max=0)
+    (view,) = apply_rules(replace(sample.report(table), rules=[rule])).rules
     assert view.failed == pytest.approx(sum(i % 3 == 0 for i in range(12) if i != 10))

@@ -155,10 +155,10 @@ def test_the_top_names_fallbacks_in_red_and_rules_that_were_not_applied(page: An
 
 
 def test_pictures_play_on_focus_and_all_together(page: Any) -> None:
-    film = page.locator(".film:has(.strip)").first
+    frames = page.locator(".film:has(.strip)").first
     moves = "getComputedStyle(document.querySelector('.strip')).animationName"
     assert page.evaluate(moves) == "none"
-    film.focus()
+    frames.focus()
     assert page.evaluate(moves) == "film"
     page.locator("#play").press("Enter")
     assert page.evaluate(moves) == "film" and page.locator("#play").get_attribute("aria-pressed") == "true"

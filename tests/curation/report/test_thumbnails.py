@@ -15,7 +15,7 @@ from curation.report.thumbnails import (
     FRAMES,
     WAVE_HEIGHT,
     ClipRef,
-    film_strip,
+    frame_strip,
     thumbnail,
     waveform_path,
 )
@@ -28,19 +28,19 @@ def strip_of(sprite: str) -> np.ndarray:
 
 
 def test_a_thumbnail_moves_with_the_clip_and_is_small(talker: Path) -> None:
-    picture = thumbnail(ClipRef(str(talker), 0.0, 4.0))
-    strip = strip_of(picture.sprite)
-    assert strip.shape == (picture.height, picture.width * FRAMES, 3)
-    assert picture.width <= BOX[0] and picture.height <= BOX[1]
-    blue = [strip[:, i * picture.width : (i + 1) * picture.width, 0].mean() for i in range(FRAMES)]
+    image = thumbnail(ClipRef(str(talker), 0.0, 4.0))
+    strip = strip_of(image.sprite)
+    assert strip.shape == (image.height, image.width * FRAMES, 3)
+    assert image.width <= BOX[0] and image.height <= BOX[1]
+    blue = [strip[:, i * image.width : (i + 1) * image.width, 0].mean() for i in range(FRAMES)]
     assert (np.diff(blue) > 5).all()
-    assert len(picture.sprite) < 60_000
-    assert picture.peak_dbfs == pytest.approx(-6, abs=1.5)
+    assert len(image.sprite) < 60_000
+    assert image.peak_dbfs == pytest.approx(-6, abs=1.5)
 
 
 def test_the_waveform_follows_the_sound(talker: Path) -> None:
-    picture = thumbnail(ClipRef(str(talker), 0.0, 4.0))
-    strokes = [tuple(map(float, stroke)) for stroke in re.findall(r"M([\d.]+) ([\d.]+)V([\d.]+)", picture.waveform)]
+    image = thumbnail(ClipRef(str(talker), 0.0, 4.0))
+    strokes = [tuple(map(float, stroke)) for stroke in re.findall(r"M([\d.]+) ([\d.]+)V([\d.]+)", image.waveform)]
     assert len(strokes) == COLUMNS
     heights = [low - high for _, high, low in strokes]
     assert heights[10] < heights[60] < heights[110]
@@ -56,7 +56,7 @@ def test_bad_media_name_their_fault(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("shape", [(90, 160), (160, 90), (1, 999), (130, 208)])
 def test_every_shape_fits_the_box(shape: tuple[int, int]) -> None:
-    strip = film_strip(np.zeros((3, *shape, 3), np.uint8))
+    strip = frame_strip(np.zeros((3, *shape, 3), np.uint8))
     assert strip.shape[0] <= BOX[1] and strip.shape[1] <= BOX[0] * FRAMES
 
 

@@ -9,7 +9,7 @@ import cv2
 import numpy as np
 import pytest
 
-from corpus.clip import Clip
+from engine.items import Clip
 from engine.stage import OpenClip
 from media.decode import decode_clip
 from media.encode import write_video
@@ -20,15 +20,14 @@ cv2.setNumThreads(1)
 
 
 @pytest.fixture(scope="session")
-def portrait(weights) -> np.ndarray:
+def portrait(portrait: np.ndarray) -> np.ndarray:
     """uint8 RGB ``[360, 480, 3]``: a photograph of a person."""
-    picture = cv2.cvtColor(cv2.imread(str(weights("portrait")["portrait"])), cv2.COLOR_BGR2RGB)
-    return cv2.resize(picture, (480, 480), interpolation=cv2.INTER_AREA)[:360]
+    return cv2.resize(portrait, (480, 480), interpolation=cv2.INTER_AREA)[:360]
 
 
 @pytest.fixture
 def encoded(tmp_path: Path) -> Callable[..., OpenClip]:
-    """``encoded(frames, crf=23)`` is the clip of these pictures at 25 frames a second, after H.264."""
+    """``encoded(frames, crf=23)`` is the clip of these frames at 25 a second, after H.264."""
 
     def encode(frames: Iterable[np.ndarray], crf: float = 23) -> OpenClip:
         path = tmp_path / "clip.mp4"
@@ -45,9 +44,9 @@ def open_clip(path: Path, end_s: float) -> OpenClip:
     return OpenClip(clip, media)
 
 
-def write(picture: np.ndarray, text: str, at: tuple[int, int], scale: float = 1.0) -> np.ndarray:
-    """``picture`` with white, black-edged ``text``, lower left at ``at`` pixels."""
-    drawn = picture.copy()
+def write(image: np.ndarray, text: str, at: tuple[int, int], scale: float = 1.0) -> np.ndarray:
+    """``image`` with white, black-edged ``text``, lower left at ``at`` pixels."""
+    drawn = image.copy()
     cv2.putText(drawn, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (0, 0, 0), round(6 * scale), cv2.LINE_AA)
     cv2.putText(drawn, text, at, cv2.FONT_HERSHEY_SIMPLEX, scale, (255, 255, 255), round(2 * scale), cv2.LINE_AA)
     return drawn

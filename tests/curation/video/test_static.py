@@ -18,19 +18,19 @@ def measure(clip: OpenClip) -> dict:
     return dict(outcome.values)
 
 
-def pan(picture: np.ndarray, zoom: float, slide: float) -> list[np.ndarray]:
-    height, width = picture.shape[:2]
+def pan(image: np.ndarray, zoom: float, slide: float) -> list[np.ndarray]:
+    height, width = image.shape[:2]
     frames = []
     for tick in range(FRAMES):
         part = tick / FRAMES
         move = cv2.getRotationMatrix2D((width / 2, height / 2), 0, 1.1 + zoom * part)
         move[0, 2] += slide * width * (part - 0.5)
-        frames.append(cv2.warpAffine(picture, move, (width, height), borderMode=cv2.BORDER_REPLICATE))
+        frames.append(cv2.warpAffine(image, move, (width, height), borderMode=cv2.BORDER_REPLICATE))
     return frames
 
 
 @pytest.mark.parametrize("crf", [18, 40])
-def test_a_frozen_picture_is_frozen_through_codec_noise(portrait, encoded, crf):
+def test_a_frozen_frame_is_frozen_through_codec_noise(portrait, encoded, crf):
     values = measure(encoded([portrait] * FRAMES, crf=crf))
     assert values["frozen_share"] == 1
     assert values["slides"] == 1

@@ -4,11 +4,10 @@ import numpy as np
 import pytest
 from pydantic import ValidationError
 
-from curation.video.ocr import decode, outlines
 from curation.video.text_overlay import TextOverlay, TextOverlayConfig, _Reading, classify
 from engine.stage import NotApplicable, OpenClip, Value
 from media.clip import ClipMedia
-from tests.curation.video.conftest import write
+from tests.curation.video.conftest import open_clip, write
 
 
 @pytest.fixture(scope="module")
@@ -77,7 +76,7 @@ def test_a_line_turned_clockwise_is_read(reader):
     assert measure(reader, [page])["strings"][:1] in (["sideways text"], ["sidewaystext"])
 
 
-def test_a_clip_without_pictures_has_no_answer(reader):
+def test_a_clip_without_stills_has_no_answer(reader):
     assert isinstance(reader.score([OpenClip(None, ClipMedia(3))])[0], NotApplicable)
 
 
@@ -89,24 +88,6 @@ def test_odd_sizes_are_read(reader, size):
 def test_an_unknown_backend_is_refused():
     with pytest.raises(ValidationError):
         TextOverlayConfig(backend="tesseract")
-
-
-def test_ctc_drops_blanks_and_repeats():
-    scores = np.full((6, 4), 0.1)
-    for step, (symbol, score) in enumerate([(1, 0.9), (1, 0.6), (0, 0.9), (1, 0.7), (2, 0.8), (0, 0.9)]):
-        scores[step, symbol] = score
-    assert decode(scores, ["", "a", "b", " "]) == ("aab", pytest.approx(0.8))
-    assert decode(np.eye(4)[[0, 0]], ["", "a", "b", " "]) == ("", 0.0)
-
-
-def test_db_outlines_grow_the_shrunken_core():
-    probability = np.zeros((100, 200), np.float32)
-    probability[40:51, 50:151] = 0.9
-    probability[80:83, 10:12] = 0.9  # too small
-    probability[10:20, 10:60] = 0.4  # above the map's threshold, below the box's
-    (corners,) = outlines(probability)
-    # 100 × 10 grows by 1.6 · 1000 / 220 = 7.3 on every side.
-    np.testing.assert_allclose(corners, [[42.7, 32.7], [157.3, 32.7], [157.3, 57.3], [42.7, 57.3]], atol=0.6)
 
 
 def box(left: float, top: float, right: float, bottom: float) -> np.ndarray:
@@ -132,8 +113,6 @@ def test_kinds_follow_place_size_and_constancy(corners, stills, kind):
 
 
 def test_real_clips_keep_apart(shared, reader):
-    from tests.curation.video.conftest import open_clip
-
     folder = shared / "bench" / "clips"
     text = reader.score([open_clip(folder / "may__text.mp4", 4.8)])[0].values
     keep = reader.score([open_clip(folder / "may__keep.mp4", 4.8)])[0].values

@@ -67,8 +67,8 @@ def test_native_vocoder_gives_the_references_waveform(golden, tmp_path, monkeypa
     torch.save({"generator": weights}, tmp_path / "bigvgan_generator.pt")
     monkeypatch.setattr(mmaudio, "MMAudioVocoder", lambda: MMAudioVocoder(**SMALL_VOCODER))
     with torch.no_grad():
-        wave = load_vocoder(tmp_path / "bigvgan_generator.pt")(io["mel"]).sample
-    assert (wave.flatten() - io["wave"].flatten()).abs().max() <= 1e-5
+        audio = load_vocoder(tmp_path / "bigvgan_generator.pt")(io["mel"]).sample
+    assert (audio.flatten() - io["wave"].flatten()).abs().max() <= 1e-5
 
 
 def test_both_kinds_of_weight_norm_are_folded():
@@ -93,8 +93,8 @@ def test_folders_load(codec, tmp_path):
     codec.vae.save_pretrained(tmp_path / "vae")
     codec.vocoder.save_pretrained(tmp_path / "vocoder")
     again = load_codec(tmp_path / "vae", tmp_path / "vocoder", chunk_s=1.0)
-    wave = torch.rand(1, 5000, generator=torch.Generator().manual_seed(0)) - 0.5
-    torch.testing.assert_close(again.encode(wave), codec.encode(wave), atol=0, rtol=0)
+    audio = torch.rand(1, 5000, generator=torch.Generator().manual_seed(0)) - 0.5
+    torch.testing.assert_close(again.encode(audio), codec.encode(audio), atol=0, rtol=0)
     assert again.fingerprint == codec.fingerprint
     settings = tmp_path / "vae" / "config.json"
     changed = json.loads(settings.read_text()) | {"sample_rate": 16_000}

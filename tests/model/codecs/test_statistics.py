@@ -56,7 +56,7 @@ def test_a_codec_with_components_has_their_channels(tmp_path):
     assert codec.channels == 4 and latent.shape == (3, *codec.latent_shape(5, 16, 16)) == (3, 4, 3, 2, 2)
     assert codec.fingerprint != plain.fingerprint
 
-    wave = torch.rand(4, 4000, generator=torch.Generator().manual_seed(2)) - 0.5
+    audio = torch.rand(4, 4000, generator=torch.Generator().manual_seed(2)) - 0.5
     plain = LinearAudioCodec(rate=8000, n_fft=512, hop=200, mels=40, low_hz=60, iterations=1)
     codec = LinearAudioCodec(
         rate=8000,
@@ -65,9 +65,9 @@ def test_a_codec_with_components_has_their_channels(tmp_path):
         mels=40,
         low_hz=60,
         iterations=1,
-        statistics=LatentStatistics.measure([plain.encode(wave)], components=6),
+        statistics=LatentStatistics.measure([plain.encode(audio)], components=6),
     )
-    latent = codec.encode(wave)
+    latent = codec.encode(audio)
     assert codec.channels == 6 and latent.shape == (4, *codec.latent_shape(4000)) == (4, 6, 10)
     assert codec.mel(latent).shape == (4, 40, 20) and codec.decode(latent).shape == (4, 4000)
 

@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 
 from model.codecs import wan22
 from model.codecs.wan22 import RELEASED, WanVideoCodec, load_vae
-from model.weights.load import WeightsError
+from model.weights.load import TensorsError
 from model.weights.vae22 import to_diffusers
 
 SMALL = RELEASED | {
@@ -102,11 +102,11 @@ def test_tiles_give_the_size_of_the_whole(small):
 def test_what_does_not_fit_is_named(small, tmp_path):
     with pytest.raises(ValueError, match="does not fit"):
         WanVideoCodec(small).latent_shape(6, 32, 48)
-    with pytest.raises(WeightsError, match=r"no config\.json"):
+    with pytest.raises(TensorsError, match=r"no config\.json"):
         load_vae(tmp_path)
     state = dict(small.state_dict())
     del state["quant_conv.bias"]
     save_file({**state, "more": torch.zeros(1)}, tmp_path / "diffusion_pytorch_model.safetensors")
     (tmp_path / "config.json").write_text(json.dumps(SMALL))
-    with pytest.raises(WeightsError, match=r"(?s)extra: more.*missing: quant_conv.bias"):
+    with pytest.raises(TensorsError, match=r"(?s)extra: more.*missing: quant_conv.bias"):
         load_vae(tmp_path)

@@ -9,7 +9,7 @@ from safetensors import safe_open
 
 from model.config import ModelConfig
 from model.weights.export import ModelCard, export_model
-from model.weights.load import Weights, WeightsError
+from model.weights.load import TensorsError, Weights
 from model.weights.transformer import load_model, start_model
 from tests.model.helpers import CONFIG, batch, random_model
 
@@ -78,7 +78,7 @@ def test_nothing_is_overwritten_or_left_half(model, folder, tmp_path):
         export_model(folder, CONFIG, model.state_dict(), card=CARD)
     state = model.state_dict()
     state.pop("audio.head.modulation")
-    with pytest.raises(WeightsError, match=r"audio\.head\.head\.weight"):
+    with pytest.raises(TensorsError, match=r"audio\.head\.head\.weight"):
         export_model(tmp_path / "less", CONFIG, state, card=CARD)
     broken = dict(model.state_dict())
     broken["video.head.modulation"] = broken["video.head.modulation"].to("meta")  # cannot be written
@@ -90,5 +90,5 @@ def test_nothing_is_overwritten_or_left_half(model, folder, tmp_path):
 def test_a_stream_that_is_not_there_is_named(tmp_path):
     half = random_model(streams=("audio",))
     export_model(tmp_path / "half", CONFIG, half.state_dict(), card=CARD)
-    with pytest.raises(WeightsError, match="no video stream"):
+    with pytest.raises(TensorsError, match="no video stream"):
         load_model(tmp_path / "half", streams=("video", "audio"))

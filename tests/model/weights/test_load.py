@@ -11,7 +11,7 @@ from torch import nn
 from torch.distributed.device_mesh import init_device_mesh
 from torch.distributed.fsdp import fully_shard
 
-from model.weights.load import Weights, WeightsError, load_strict, open_weights
+from model.weights.load import TensorsError, Weights, load_strict, open_weights
 
 
 def module(device: str = "meta") -> nn.Module:
@@ -42,7 +42,7 @@ def test_every_problem_is_listed():
     del wrong["0.bias"]
     target = module("cpu")
     before = {name: value.clone() for name, value in target.state_dict().items()}
-    with pytest.raises(WeightsError) as error:
+    with pytest.raises(TensorsError) as error:
         load_strict(target, wrong)
     for line in ("extra: 2.weight", "missing: 0.bias", "shape: 1.weight is (2, 5), 1.weight is (2, 4)", "3 keys"):
         assert line in str(error.value)
@@ -63,7 +63,7 @@ def test_reasons_are_reported():
 
 
 def test_two_sources_for_one_tensor_are_refused():
-    with pytest.raises(WeightsError, match="double"):
+    with pytest.raises(TensorsError, match="double"):
         load_strict(module(), tensors() | {"a.0.bias": torch.zeros(4)}, rename=lambda key: key.removeprefix("a."))
 
 
@@ -120,19 +120,19 @@ def test_shards_are_one_mapping(tmp_path):
 
 
 def test_bad_folders_are_named(tmp_path):
-    with pytest.raises(WeightsError, match="no weights at"):
+    with pytest.raises(TensorsError, match="no weights at"):
         Weights(tmp_path / "nothing")
-    with pytest.raises(WeightsError, match="found none"):
+    with pytest.raises(TensorsError, match="found none"):
         Weights(tmp_path)
     index = tmp_path / "model.safetensors.index.json"
     index.write_text(json.dumps({"weight_map": {"x": "absent.safetensors"}}))
-    with pytest.raises(WeightsError, match=r"lacks absent\.safetensors"):
+    with pytest.raises(TensorsError, match=r"lacks absent\.safetensors"):
         Weights(tmp_path)
     index.write_text(json.dumps({"weight_map": {"x": "../outside.safetensors"}}))
-    with pytest.raises(WeightsError, match="outside its folder"):
+    with pytest.raises(TensorsError, match="outside its folder"):
         Weights(tmp_path)
     (tmp_path / "broken.safetensors").write_bytes(b"no such thing")
-    with pytest.raises(WeightsError, match="not a readable safetensors"):
+    with pytest.raises(TensorsError, match="not a readable safetensors"):
         Weights(tmp_path / "broken.safetensors")
 
 
@@ -140,8 +140,8 @@ def test_torch_files_hold_tensors_alone(tmp_path):
     torch.save({"x": torch.ones(2)}, tmp_path / "plain.pth")
     assert torch.equal(open_weights(tmp_path / "plain.pth")["x"], torch.ones(2))
     torch.save({"x": Path("code")}, tmp_path / "code.pth")
-    with pytest.raises(WeightsError, match="plain tensors"):
+    with pytest.raises(TensorsError, match="plain tensors"):
         open_weights(tmp_path / "code.pth")
     torch.save([torch.ones(1)], tmp_path / "list.pth")
-    with pytest.raises(WeightsError, match="holds a list"):
+    with pytest.raises(TensorsError, match="holds a list"):
         open_weights(tmp_path / "list.pth")

@@ -12,7 +12,7 @@ from model.init import initialise
 from model.transformer import UniTalking
 from model.weights import diffusers, ovi
 from model.weights.export import ModelCard, export_model
-from model.weights.load import WeightsError
+from model.weights.load import TensorsError
 from model.weights.transformer import load_model, start_model
 from tests.model.helpers import CONFIG, batch, difference, random_model
 
@@ -112,11 +112,11 @@ def test_video_equals_wans_own_code(shared, tmp_path):
 def test_one_key_more_or_less_stops_the_load(native_file, tmp_path):
     weights = load_file(native_file)
     save_file({**weights, "blocks.0.img.weight": torch.zeros(1)}, tmp_path / "more.safetensors")
-    with pytest.raises(WeightsError, match=r"extra: blocks\.0\.img\.weight"):
+    with pytest.raises(TensorsError, match=r"extra: blocks\.0\.img\.weight"):
         start_model(empty(), video=tmp_path / "more.safetensors")
     weights.pop("blocks.2.ffn.0.bias")
     save_file(weights, tmp_path / "less.safetensors")
-    with pytest.raises(WeightsError, match=r"missing: blocks\.2\.video\.ffn\.0\.bias"):
+    with pytest.raises(TensorsError, match=r"missing: blocks\.2\.video\.ffn\.0\.bias"):
         start_model(empty(), video=tmp_path / "less.safetensors")
 
 
@@ -166,14 +166,14 @@ def test_ovis_twin_starts_the_audio(tmp_path, channels, audio_input, fresh):
 
 def test_strange_files_are_refused(tmp_path, native_file):
     save_file({"x": torch.zeros(1)}, tmp_path / "x.safetensors")
-    with pytest.raises(WeightsError, match="no transformer of"):
+    with pytest.raises(TensorsError, match="no transformer of"):
         start_model(empty(), video=tmp_path / "x.safetensors")
-    with pytest.raises(WeightsError, match="the model has none"):
+    with pytest.raises(TensorsError, match="the model has none"):
         start_model(empty(streams=("audio",)), video=native_file)
     save_file(ovi_checkpoint(5), tmp_path / "ovi.safetensors")
-    with pytest.raises(WeightsError, match="audio stream alone"):
+    with pytest.raises(TensorsError, match="audio stream alone"):
         start_model(empty(CONFIG), video=tmp_path / "ovi.safetensors")
-    with pytest.raises(WeightsError, match="does not configure"):
+    with pytest.raises(TensorsError, match="does not configure"):
         load_model(tmp_path)
 
 
@@ -194,5 +194,5 @@ def test_two_stages(tmp_path, native_file):
     assert not any(parameter.is_meta for parameter in joint.parameters())
     assert audio_report.loaded == len(stage1.state_dict())
     inputs = batch(config=TINY)
-    sound = {name: inputs[name] for name in ("audio", "audio_sigma", "text", "reference")}
-    assert torch.equal(joint(**sound).audio, stage1(**sound).audio)
+    audio = {name: inputs[name] for name in ("audio", "audio_sigma", "text", "reference")}
+    assert torch.equal(joint(**audio).audio, stage1(**audio).audio)

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from corpus.verify import verify
 from model.output import Sample
 from model.request import Request
 from pipelines.tiny_world.evaluate import Judge, UnseenClip, sample_clips, unseen_clips
@@ -16,6 +15,7 @@ from pipelines.tiny_world.face import FPS
 from pipelines.tiny_world.release import write_release
 from pipelines.tiny_world.sheet import draw_sheet
 from pipelines.tiny_world.voice import RATE
+from unitalking_data.verification import verify
 
 CLIPS = 12
 
@@ -23,14 +23,14 @@ CLIPS = 12
 class Copyist:
     """In place of a sampler: answers with the world's own clips, of which it takes another where it is told to err."""
 
-    def __init__(self, clips: Sequence[UnseenClip], film: Callable[[int], int], sound: Callable[[int], int]) -> None:
-        self.clips, self.film, self.sound = clips, film, sound
+    def __init__(self, clips: Sequence[UnseenClip], frames: Callable[[int], int], audio: Callable[[int], int]) -> None:
+        self.clips, self.frames, self.audio = clips, frames, audio
         self.asked: list[Request] = []
 
     def generate(self, requests: Sequence[Request]) -> list[Sample]:
         self.asked += requests
         return [
-            Sample(r, self.clips[self.film(int(r.key))].film, FPS, self.clips[self.sound(int(r.key))].sound, RATE)
+            Sample(r, self.clips[self.frames(int(r.key))].video, FPS, self.clips[self.audio(int(r.key))].audio, RATE)
             for r in requests
         ]
 
@@ -55,7 +55,7 @@ def next_one(number: int) -> int:
     return (number + 1) % CLIPS
 
 
-def test_a_world_is_a_sound_release(release):
+def test_a_world_is_a_valid_release(release):
     assert not verify(release).problems
 
 
@@ -74,36 +74,36 @@ def test_what_is_right_is_judged_right(clips):
     assert found["tr2av.pitch_other"] > 0.1 and found["t2av.motion"] == pytest.approx(1)
 
 
-def test_the_wrong_film_is_seen(clips):
+def test_the_wrong_frames_are_seen(clips):
     found = Judge(clips).judge(Copyist(clips, next_one, own))
     assert abs(found["t2av.sync"]) < 0.4 and found["t2av.identity"] < 0.5 and found["t2av.words_seen"] > 0.4
     assert found["t2av.words"] == 0 and found["tv2a.sync"] > 0.9
 
 
-def test_the_wrong_sound_is_heard(clips):
+def test_the_wrong_audio_is_heard(clips):
     found = Judge(clips).judge(Copyist(clips, own, next_one))
     assert abs(found["t2av.sync"]) < 0.4 and abs(found["tv2a.sync"]) < 0.4 and found["t2av.words"] > 0.4
     assert found["tr2av.pitch"] > 0.1 and found["tr2av.pitch_other"] < 0.01
     assert found["t2av.identity"] == 1
 
 
-class Dead(Copyist):
+class StillAndSilent(Copyist):
     """Silence and a mouth that stands still."""
 
     def generate(self, requests: Sequence[Request]) -> list[Sample]:
         still = [np.repeat(sample.video[:1], len(sample.video), 0) for sample in super().generate(requests)]
-        return [Sample(r, film, FPS, np.zeros(13_600, np.float32), RATE) for r, film in zip(requests, still)]
+        return [Sample(r, frames, FPS, np.zeros(13_600, np.float32), RATE) for r, frames in zip(requests, still)]
 
 
-def test_what_is_dead_agrees_with_nothing(clips):
-    found = Judge(clips).judge(Dead(clips, own, own))
+def test_what_is_still_and_silent_agrees_with_nothing(clips):
+    found = Judge(clips).judge(StillAndSilent(clips, own, own))
     for task in ("t2av", "ti2av"):
         assert found[f"{task}.sync"] == found[f"{task}.shuffled"] == found[f"{task}.motion"] == 0
     assert found["tv2a.sync"] == 0 and found["t2av.words"] == found["tts.words"] == 1
     assert found["tr2av.pitch"] > 0.3 and found["tr2av.timbre"] > 0.3
 
 
-def test_a_film_of_another_clip_is_a_shuffled_pair(clips):
+def test_a_video_of_another_clip_is_a_shuffled_pair(clips):
     """The control is what it is for: it finds agreement between clips where there is some."""
     found = Judge(clips).judge(Copyist(clips, lambda number: 0, lambda number: 0))
     assert found["t2av.shuffled"] > 0.9 and found["ti2av.shuffled"] > 0.9 and abs(found["tv2a.shuffled"]) < 0.4

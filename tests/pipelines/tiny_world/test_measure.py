@@ -16,17 +16,17 @@ CLIPS = [make_clip(0, "train", number) for number in range(24)]
 
 
 @pytest.fixture(scope="module")
-def films() -> list[np.ndarray]:
+def videos() -> list[np.ndarray]:
     return [draw(clip.look, clip.speech) for clip in CLIPS]
 
 
 @pytest.fixture(scope="module")
-def sounds() -> list[np.ndarray]:
+def waveforms() -> list[np.ndarray]:
     return [speak(clip.speech, clip.voice) for clip in CLIPS]
 
 
-def test_the_voice_is_measured(sounds):
-    heard = [measure.hear(sound).voice for sound in sounds]
+def test_the_voice_is_measured(waveforms):
+    heard = [measure.hear(audio).voice for audio in waveforms]
     pitches = [abs(h.pitch - clip.voice.pitch) for h, clip in zip(heard, CLIPS)]
     timbres = [abs(h.timbre - clip.voice.timbre) for h, clip in zip(heard, CLIPS)]
     assert max(pitches) < 0.01 and max(timbres) < 0.06
@@ -41,24 +41,24 @@ def test_pitch_is_found_at_both_ends_of_its_range(pitch):
     )
 
 
-def test_words_are_heard_and_seen(films, sounds):
-    for clip, film, sound in zip(CLIPS, films, sounds):
-        assert measure.hear(sound).words == clip.speech.words
+def test_words_are_heard_and_seen(videos, waveforms):
+    for clip, frames, audio in zip(CLIPS, videos, waveforms):
+        assert measure.hear(audio).words == clip.speech.words
         middles = [s.start_s + s.seconds / 2 for s in clip.speech.syllables]
-        assert measure.words_seen(film, middles) == clip.speech.words
+        assert measure.words_seen(frames, middles) == clip.speech.words
 
 
-def test_the_envelope_is_the_loudness(sounds):
-    for clip, sound in zip(CLIPS, sounds):
-        envelope = measure.envelope(sound)
+def test_the_envelope_is_the_loudness(waveforms):
+    for clip, audio in zip(CLIPS, waveforms):
+        envelope = measure.envelope(audio)
         assert len(envelope) == 68
         truth = LEVEL * clip.speech.loudness((np.arange(68) + 0.5) / measure.ENVELOPE_HZ)
         assert np.corrcoef(envelope, truth)[0, 1] > 0.99 and np.abs(envelope - truth).max() < 0.25 * LEVEL
 
 
-def test_mouth_and_sound_agree_only_in_their_own_clip(films, sounds):
-    envelopes = np.stack([measure.envelope(sound) for sound in sounds])
-    openings = np.stack([measure.opening(film, 68) for film in films])
+def test_mouth_and_audio_agree_only_in_their_own_clip(videos, waveforms):
+    envelopes = np.stack([measure.envelope(audio) for audio in waveforms])
+    openings = np.stack([measure.opening(frames, 68) for frames in videos])
     profile = measure.Profile.of(envelopes, openings)
     assert profile.correlations(envelopes, openings).mean() > 0.95
     assert abs(profile.correlations(envelopes, np.roll(openings, 1, 0)).mean()) < 0.25
@@ -67,18 +67,18 @@ def test_mouth_and_sound_agree_only_in_their_own_clip(films, sounds):
     assert profile.lag_s(envelopes, late) == pytest.approx(3 / measure.ENVELOPE_HZ)
 
 
-def test_the_look_is_seen_even_through_noise(films):
+def test_the_look_is_seen_even_through_noise(videos):
     rng = np.random.default_rng(0)
-    for clip, film in zip(CLIPS, films):
-        found, distance = measure.look(film)
+    for clip, frames in zip(CLIPS, videos):
+        found, distance = measure.look(frames)
         assert found == clip.look and distance < 0.01
-        noisy = np.clip(film + rng.normal(0, 20, film.shape), 0, 255).astype(np.uint8)
+        noisy = np.clip(frames + rng.normal(0, 20, frames.shape), 0, 255).astype(np.uint8)
         assert measure.look(noisy)[0] == clip.look
 
 
-def test_flicker_is_that_of_the_wall(films):
-    assert max(measure.flicker(film) for film in films) < 1e-6
-    changed = films[0].astype(float) + 10 * np.resize([1, -1], len(films[0]))[:, None, None, None]
+def test_flicker_is_that_of_the_wall(videos):
+    assert max(measure.flicker(frames) for frames in videos) < 1e-6
+    changed = videos[0].astype(float) + 10 * np.resize([1, -1], len(videos[0]))[:, None, None, None]
     assert measure.flicker(np.clip(changed, 0, 255).astype(np.uint8)) == pytest.approx(10 / 255, rel=0.2)
 
 

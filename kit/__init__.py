@@ -1,0 +1,1 @@
+"""What every command shares: configuration, weights registry, progress."""

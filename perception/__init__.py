@@ -1,0 +1,1 @@
+"""Networks and signal measures: arrays in, arrays out. No stage, no policy, no threshold on a clip."""

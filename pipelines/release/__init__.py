@@ -1,0 +1,1 @@
+"""The release job: kept clips, their captions and reference voices become a published dataset."""

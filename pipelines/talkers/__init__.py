@@ -1,0 +1,1 @@
+"""Rendered people who talk: heads animated from portraits, and the faults that the demo plants in their clips."""
